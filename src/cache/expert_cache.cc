@@ -1,0 +1,1 @@
+#include "cache/expert_cache.h"

@@ -1,0 +1,120 @@
+// The slot cache: routed experts in RAM, read on demand straight into stacked per-layer slot buffers.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cache/expert_record.h"
+#include "stream/reader.h"
+
+namespace sluice::cache {
+
+/// Decode and prefill are counted apart.
+enum class Phase : std::uint8_t { prefill, decode };
+
+/// Counters of one phase, of one layer or of all. hits + misses_cold + misses_capacity = lookups, always. A lookup is
+/// one (step, layer, distinct expert).
+struct LookupCounts {
+  std::uint64_t lookups = 0;
+  std::uint64_t hits = 0;
+  std::uint64_t misses_cold = 0;      // the first read of this expert since the cache was made
+  std::uint64_t misses_capacity = 0;  // it was here and had to leave
+  std::uint64_t bytes_needed = 0;     // of the missed experts' slices
+  std::uint64_t bytes_read = 0;       // requested from the device: needed plus window slack
+
+  LookupCounts& operator+=(const LookupCounts& other);
+};
+
+struct CacheOptions {
+  int slots_per_layer = 0;        // >= 1; clipped to the number of experts of each layer
+  std::string policy = "decay";   // see eviction_policy.h
+};
+
+/// An expert that is ready to compute with. Pointers stay valid until the next call of Lease::next() or the end of
+/// the lease, whichever comes first.
+struct ReadyExpert {
+  int id = 0;                                 // expert
+  int slot = 0;                               // in its layer
+  std::uint32_t generation = 0;               // of the slot: changes whenever the slot gets another expert
+  bool hit = false;                           // it was resident when it was looked up
+  std::span<const std::byte* const> parts;    // where each part starts, at any byte address
+};
+
+class ExpertCache;
+
+/// The experts one layer needs for one step, handed out in batches as they become ready; see ExpertCache::acquire.
+/// Pins the slots of the current batch and of the reads in flight until it is dropped. Move-only. A dropped lease
+/// waits for its reads in flight to end (the kernel still writes to their slots).
+class Lease {
+ public:
+  Lease(Lease&& other) noexcept;
+  Lease& operator=(Lease&&) = delete;
+  ~Lease();
+
+  /// The next batch. The first holds all residents (hits), without waiting, if there are any; each later one holds
+  /// what has landed since, waiting for at least one expert. Empty when every expert of the request was handed out.
+  /// A union larger than the layer's slots goes through in waves: calling next() gives the slots of the batch before
+  /// back if reads still wait for slots. Throws Error when a read failed: nothing of the failed expert stays visible
+  /// and the cache can go on.
+  std::span<const ReadyExpert> next();
+
+  /// Whether every expert was resident, so that the first batch is the whole request.
+  bool all_resident() const;
+
+ private:
+  friend class ExpertCache;
+  struct State;
+  explicit Lease(State* state) : state_(state) {}
+  State* state_;
+};
+
+/// Stacked slots for all MoE layers: one arena per size class (layers whose experts have equal part sizes), allocated
+/// and touched once. A slot holds one expert: every part in its own aligned window of slice + 8 KiB, so that O_DIRECT
+/// reads land in place and no byte is ever copied.
+///
+/// Used by one thread (the one that drives the model); reads proceed in the kernel meanwhile. The Reader outlives the
+/// cache and is used by nobody else while a lease is alive. acquire() and next() allocate nothing in steady state.
+class ExpertCache {
+ public:
+  /// Throws Error if memory cannot be reserved.
+  ExpertCache(std::vector<LayerExperts> layers, const CacheOptions& options, stream::Reader& reader);
+  ~ExpertCache();
+  ExpertCache(const ExpertCache&) = delete;
+  ExpertCache& operator=(const ExpertCache&) = delete;
+
+  /// Looks up distinct expert ids of a layer: residents are pinned and counted as hits, the others as misses, and
+  /// reads of as many as there are free or evictable slots start at once, in ascending id (file) order. `step` is the
+  /// token counter the policy ages by; it never goes back.
+  Lease acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step);
+
+  int layers() const;
+  int slots(int layer) const;
+  int experts(int layer) const;
+  bool resident(int layer, int expert) const;
+
+  /// Sum over layers, and one layer.
+  LookupCounts counts(Phase phase) const;
+  const LookupCounts& counts(int layer, Phase phase) const;
+  /// Seconds next() waited for reads, by phase.
+  double stall_seconds(Phase phase) const;
+  /// Bytes of all slots, window slack included.
+  std::uint64_t slot_bytes() const;
+  std::string_view policy() const;
+
+ private:
+  friend class Lease;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Bytes one slot of such a layer takes: the sum over parts of slice + 8 KiB, rounded to whole windows. The number
+/// the memory budget uses.
+std::uint64_t slot_capacity(const LayerExperts& layer);
+
+}  // namespace sluice::cache

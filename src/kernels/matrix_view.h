@@ -1,0 +1,41 @@
+// A weight matrix where it lies: in the dense arena or in an expert slot. Owns nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/format.h"
+
+namespace sluice::kernels {
+
+/// W [rows, cols], row-major, used as y = W x. Rows may start at any byte address: MLX checkpoints are not aligned
+/// and expert bytes are read in place, so kernels load without alignment. The bytes must stay put and unchanged
+/// while a kernel runs. Up to 3 bytes after the last code of the matrix may be read (never used).
+struct MatrixView {
+  const std::byte* codes = nullptr;   // rows x row_stride bytes
+  const std::byte* scales = nullptr;  // rows x scale_stride bytes; null for plain
+  const std::byte* biases = nullptr;  // as scales; affine only
+  std::int64_t row_stride = 0;        // bytes from one row of codes to the next
+  std::int64_t scale_stride = 0;      // bytes from one row of scales (and biases) to the next
+  int rows = 0;                       // outputs
+  int cols = 0;                       // inputs
+  Format format;
+};
+
+/// A view of `rows` x `cols` contiguous rows.
+inline MatrixView make_view(const Format& format, int rows, int cols, const std::byte* codes, const std::byte* scales,
+                            const std::byte* biases) {
+  return {codes, scales, biases, code_row_bytes(format, cols), scale_row_bytes(format, cols), rows, cols, format};
+}
+
+/// Rows [first, first + count) of `view`.
+inline MatrixView row_slice(const MatrixView& view, int first, int count) {
+  MatrixView slice = view;
+  slice.codes += first * view.row_stride;
+  if (slice.scales != nullptr) slice.scales += first * view.scale_stride;
+  if (slice.biases != nullptr) slice.biases += first * view.scale_stride;
+  slice.rows = count;
+  return slice;
+}
+
+}  // namespace sluice::kernels

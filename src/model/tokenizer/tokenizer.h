@@ -1,0 +1,64 @@
+// Text to tokens and back: tokenizer.json of the byte-level BPE family (GPT-2, Qwen, Llama 3, gpt-oss, ...).
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sluice::model {
+
+/// Immutable after loading. encode() and decode() may be called from several threads.
+class Tokenizer {
+ public:
+  /// Reads tokenizer.json as untrusted input. Throws Error naming the file and the part that is broken or not
+  /// supported (normalizer, pre-tokenizer, model type ...).
+  static Tokenizer load(const std::filesystem::path& tokenizer_json);
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  /// Whether added (special) tokens written out in the text become their ids or are split like any text.
+  enum class Special : unsigned char { parse, as_text };
+
+  /// Ids of `text`. No begin or end tokens are added. Throws Error if the text is not valid UTF-8, naming the offset.
+  std::vector<int> encode(std::string_view text, Special special = Special::parse) const;
+
+  /// Text of `ids`, invalid UTF-8 replaced by U+FFFD as the reference does. Unknown ids give nothing.
+  std::string decode(std::span<const int> ids) const;
+
+  /// The raw bytes of one token (part of a UTF-8 sequence, possibly); empty for an unknown id.
+  std::string_view token_bytes(int id) const;
+
+  /// Largest id + 1.
+  int vocabulary_size() const;
+  /// The id of a token written as in the vocabulary or the added tokens ("<|im_end|>").
+  std::optional<int> token_id(std::string_view token) const;
+  /// Whether the id is an added token marked special: hidden from the text that a user reads.
+  bool is_special(int id) const;
+
+ private:
+  struct State;
+  explicit Tokenizer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// Incremental decoding for streaming: emits only whole UTF-8 sequences. Concatenated output equals decode() of all
+/// ids. Special tokens give no text.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  /// Text that became complete with this token, possibly empty.
+  std::string push(int id);
+  /// What is left at the end: U+FFFD for an unfinished sequence.
+  std::string finish();
+
+ private:
+  const Tokenizer* tokenizer_;
+  std::string pending_;  // bytes of an unfinished sequence, at most 3
+};
+
+}  // namespace sluice::model
