@@ -1,1 +1,201 @@
 #include "cache/expert_cache.h"
+
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+#include <utility>
+
+#include "base/error.h"
+#include "cache/cache_state.h"
+#include "cache/part_reads.h"
+
+namespace sluice::cache {
+namespace {
+
+// Completions taken from the Reader at once; the rest comes with the next poll.
+constexpr std::size_t kCompletionsPerPoll = 64;
+
+// A read is tagged with the slot it fills: that outlives any lease, and a slot changes hands only after its last read.
+constexpr std::uint64_t tag_of(int layer, int slot) {
+  return static_cast<std::uint64_t>(layer) << 32 | static_cast<std::uint32_t>(slot);
+}
+constexpr int layer_of(std::uint64_t tag) { return static_cast<int>(tag >> 32); }
+constexpr int slot_of(std::uint64_t tag) { return static_cast<int>(tag & 0xffffffff); }
+
+// Slots of a layer are cut to the sizes of its expert 0: a longer part elsewhere would be read over its neighbour.
+void check_part_sizes(const LayerExperts& layer, std::size_t index) {
+  for (int expert = 1; expert < layer.experts; ++expert) {
+    for (int part = 0; part < layer.parts; ++part) {
+      const std::uint64_t bytes = layer.slice(expert, part).bytes;
+      if (bytes == layer.slice(0, part).bytes) continue;
+      fail("MoE layer {}: part {} of expert {} has {} bytes, that of expert 0 has {}; they must be equal", index, part,
+           expert, bytes, layer.slice(0, part).bytes);
+    }
+  }
+}
+
+}  // namespace
+
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+LookupCounts& LookupCounts::operator+=(const LookupCounts& other) {
+  lookups += other.lookups;
+  hits += other.hits;
+  misses_cold += other.misses_cold;
+  misses_capacity += other.misses_capacity;
+  bytes_needed += other.bytes_needed;
+  bytes_read += other.bytes_read;
+  return *this;
+}
+
+ExpertCache::State::State(std::vector<LayerExperts> layer_experts, const CacheOptions& options,
+                          stream::Reader& used_reader)
+    : reader(used_reader), seconds(options.seconds) {
+  assert(options.slots_per_layer >= 1);
+  const PolicyEntry& policy = eviction_policy(options.policy);
+  policy_name = policy.name;
+
+  // First the size classes and how many slots each holds, then the arenas, then the layers that share them.
+  struct SizeClass {
+    SlotLayout layout;
+    int slots;
+  };
+  std::vector<SizeClass> classes;
+  struct Place {
+    std::size_t size_class;
+    int first_slot;  // in the arena
+    int slots;
+  };
+  std::vector<Place> places;  // [layers]
+  for (const LayerExperts& record : layer_experts) {
+    assert(record.experts >= 1);
+    check_part_sizes(record, places.size());
+    const SlotLayout layout(record);
+    const auto same = [&](const SizeClass& c) { return c.layout.part_bytes == layout.part_bytes; };
+    const auto found = std::find_if(classes.begin(), classes.end(), same);
+    const auto index = static_cast<std::size_t>(found - classes.begin());
+    if (found == classes.end()) classes.push_back({layout, 0});
+    const int slots = std::min(options.slots_per_layer, record.experts);
+    places.push_back({index, classes[index].slots, slots});
+    classes[index].slots += slots;
+  }
+
+  arenas.reserve(classes.size());  // layers point into it
+  for (const SizeClass& c : classes) arenas.emplace_back(c.layout, c.slots);
+
+  std::size_t most_reads = 0;  // of one layer with all its slots in flight
+  layers.reserve(layer_experts.size());
+  for (std::size_t i = 0; i < layer_experts.size(); ++i) {
+    const Place& place = places[i];
+    const SlotArena& arena = arenas[place.size_class];
+    const int experts = layer_experts[i].experts;
+    Layer layer{.experts = std::move(layer_experts[i]),
+                .slots = LayerSlots(experts, place.slots, policy),
+                .layout = &arena.layout(),
+                .memory = {},
+                .parts = {}};
+    const auto slots = static_cast<std::size_t>(place.slots);
+    layer.memory.reserve(slots);
+    for (int slot = 0; slot < place.slots; ++slot) layer.memory.push_back(arena.slot(place.first_slot + slot));
+    layer.parts.resize(slots * static_cast<std::size_t>(layer.experts.parts));
+    std::size_t reads_per_expert = 0;
+    for (const std::uint64_t bytes : layer.layout->part_bytes) reads_per_expert += max_part_reads(bytes);
+    most_reads = std::max(most_reads, slots * reads_per_expert);
+    most_experts = std::max(most_experts, static_cast<std::size_t>(experts));
+    layers.push_back(std::move(layer));
+  }
+  reads.reserve(most_reads);
+}
+
+Lease::State* ExpertCache::State::new_lease() {
+  if (free_leases.empty()) {
+    leases.push_back(std::make_unique<Lease::State>(*this, most_experts));
+    free_leases.reserve(leases.capacity());  // giving a lease back must not allocate: it happens in a destructor
+    return leases.back().get();
+  }
+  Lease::State* lease = free_leases.back();
+  free_leases.pop_back();
+  return lease;
+}
+
+bool ExpertCache::State::count_decode_step(std::uint64_t step) {
+  assert(decode_steps == 0 || step >= last_decode_step);
+  if (decode_steps == 0 || step != last_decode_step) ++decode_steps;
+  last_decode_step = step;
+  return decode_steps > kWarmUpSteps;
+}
+
+std::uint64_t ExpertCache::State::append_reads(int layer_index, int slot) {
+  Layer& of = layer(layer_index);
+  const int expert = of.slots.slot(slot).expert;
+  const auto parts = static_cast<std::size_t>(of.experts.parts);
+  const std::size_t first_read = reads.size();
+  for (std::size_t part = 0; part < parts; ++part) {
+    std::byte* region = of.memory[static_cast<std::size_t>(slot)] + of.layout->part_offset[part];
+    const std::uint32_t shift =
+        append_part_reads(of.experts.slice(expert, static_cast<int>(part)), region, tag_of(layer_index, slot), reads);
+    of.parts[static_cast<std::size_t>(slot) * parts + part] = region + shift;
+  }
+  of.slots.expect_reads(slot, static_cast<int>(reads.size() - first_read));
+  std::uint64_t bytes = 0;
+  for (std::size_t i = first_read; i < reads.size(); ++i) bytes += reads[i].length;
+  return bytes;
+}
+
+void ExpertCache::State::submit_reads() {
+  if (reads.empty()) return;
+  try {
+    reader.submit(reads);
+  } catch (...) {
+    reads.clear();
+    throw;
+  }
+  reads.clear();
+}
+
+void ExpertCache::State::poll(bool wait) {
+  std::array<stream::Completion, kCompletionsPerPoll> done;
+  const std::size_t count = reader.poll(done, wait);
+  if (wait && count == 0) fail("expert cache: the reader lost reads that it was given; this is a fault in the program");
+  for (const stream::Completion& completion : std::span(done).first(count)) {
+    layer(layer_of(completion.tag)).slots.read_ended(slot_of(completion.tag), completion.error);
+  }
+}
+
+ExpertCache::ExpertCache(std::vector<LayerExperts> layers, const CacheOptions& options, stream::Reader& reader)
+    : state_(std::make_unique<State>(std::move(layers), options, reader)) {}
+
+ExpertCache::~ExpertCache() { assert(state_->free_leases.size() == state_->leases.size()); }
+
+Lease ExpertCache::acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step) {
+  Lease lease(state_->new_lease());
+  lease.state_->begin(layer, ids, phase, step);
+  return lease;
+}
+
+int ExpertCache::layers() const { return static_cast<int>(state_->layers.size()); }
+int ExpertCache::slots(int layer) const { return state_->layer(layer).slots.slots(); }
+int ExpertCache::experts(int layer) const { return state_->layer(layer).slots.experts(); }
+bool ExpertCache::resident(int layer, int expert) const { return state_->layer(layer).slots.resident(expert); }
+
+LookupCounts ExpertCache::counts(Phase phase) const {
+  LookupCounts sum;
+  for (int layer = 0; layer < layers(); ++layer) sum += counts(layer, phase);
+  return sum;
+}
+const LookupCounts& ExpertCache::counts(int layer, Phase phase) const {
+  return state_->layer(layer).counts[static_cast<std::size_t>(phase)];
+}
+const LookupCounts& ExpertCache::steady_counts() const { return state_->steady; }
+double ExpertCache::stall_seconds(Phase phase) const { return state_->stall_seconds[static_cast<std::size_t>(phase)]; }
+
+std::uint64_t ExpertCache::slot_bytes() const {
+  std::uint64_t sum = 0;
+  for (const State::Layer& layer : state_->layers) sum += layer.memory.size() * layer.layout->capacity;
+  return sum;
+}
+std::string_view ExpertCache::policy() const { return state_->policy_name; }
+
+}  // namespace sluice::cache

@@ -1,7 +1,6 @@
 // The slot cache: routed experts in RAM, read on demand straight into stacked per-layer slot buffers.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -23,48 +22,58 @@ enum class Phase : std::uint8_t { prefill, decode };
 struct LookupCounts {
   std::uint64_t lookups = 0;
   std::uint64_t hits = 0;
-  std::uint64_t misses_cold = 0;      // the first read of this expert since the cache was made
+  std::uint64_t misses_cold = 0;      // this expert has never been here
   std::uint64_t misses_capacity = 0;  // it was here and had to leave
-  std::uint64_t bytes_needed = 0;     // of the missed experts' slices
+  std::uint64_t bytes_needed = 0;     // of the slices of the experts whose reads were started
   std::uint64_t bytes_read = 0;       // requested from the device: needed plus window slack
 
   LookupCounts& operator+=(const LookupCounts& other);
 };
 
+/// Seconds of the steady clock since some fixed time.
+double steady_seconds();
+
 struct CacheOptions {
-  int slots_per_layer = 0;        // >= 1; clipped to the number of experts of each layer
-  std::string policy = "decay";   // see eviction_policy.h
+  int slots_per_layer = 0;               // >= 1; clipped to the number of experts of each layer
+  std::string policy = "decay";          // see eviction_policy.h
+  double (*seconds)() = steady_seconds;  // the clock that stalls are measured with
 };
 
-/// An expert that is ready to compute with. Pointers stay valid until the next call of Lease::next() or the end of
-/// the lease, whichever comes first.
+/// Decode steps before steady_counts() begins: recorded routes show a stationary hit rate from there on.
+inline constexpr int kWarmUpSteps = 32;
+
+/// An expert that is ready to compute with. `parts` points to memory that holds this expert until the lease ends or,
+/// if reads of the lease still waited for slots, until the next call of Lease::next(). At least 4 KiB behind the end
+/// of every part may be read (their contents are undefined).
 struct ReadyExpert {
-  int id = 0;                                 // expert
-  int slot = 0;                               // in its layer
-  std::uint32_t generation = 0;               // of the slot: changes whenever the slot gets another expert
-  bool hit = false;                           // it was resident when it was looked up
-  std::span<const std::byte* const> parts;    // where each part starts, at any byte address
+  int id = 0;                               // expert
+  int slot = 0;                             // in its layer
+  std::uint32_t generation = 0;             // of the slot: changes whenever the slot gets another expert
+  bool hit = false;                         // no read was needed when it was looked up
+  std::span<const std::byte* const> parts;  // where each part starts, at any byte address
 };
 
 class ExpertCache;
 
 /// The experts one layer needs for one step, handed out in batches as they become ready; see ExpertCache::acquire.
-/// Pins the slots of the current batch and of the reads in flight until it is dropped. Move-only. A dropped lease
-/// waits for its reads in flight to end (the kernel still writes to their slots).
+/// Pins the slots of the experts handed out and of the reads in flight until it is dropped. Move-only. A dropped lease
+/// waits for the reads it started to end (the kernel still writes to their slots); what has landed stays resident.
 class Lease {
  public:
   Lease(Lease&& other) noexcept;
   Lease& operator=(Lease&&) = delete;
   ~Lease();
 
-  /// The next batch. The first holds all residents (hits), without waiting, if there are any; each later one holds
-  /// what has landed since, waiting for at least one expert. Empty when every expert of the request was handed out.
-  /// A union larger than the layer's slots goes through in waves: calling next() gives the slots of the batch before
-  /// back if reads still wait for slots. Throws Error when a read failed: nothing of the failed expert stays visible
-  /// and the cache can go on.
+  /// The next batch, in ascending id, valid until the next call. The first holds all residents (hits), without
+  /// waiting, if there are any; each later one holds what has landed since, waiting for at least one expert. Empty
+  /// when every expert of the request was handed out. A union larger than the layer's slots goes through in waves: if
+  /// reads still wait for slots, next() gives the slots of the batches before back.
+  /// Throws Error when a read failed, once for each failed expert: nothing of it stays visible, the slot is free again
+  /// when no lease waits for it, and both lease and cache can go on. Throws Error when reads wait for slots that other
+  /// leases keep pinned, since waiting would never end; it can be called again once those are dropped.
   std::span<const ReadyExpert> next();
 
-  /// Whether every expert was resident, so that the first batch is the whole request.
+  /// Whether every expert was resident at acquire(), so that the first batch is the whole request.
   bool all_resident() const;
 
  private:
@@ -79,18 +88,20 @@ class Lease {
 /// reads land in place and no byte is ever copied.
 ///
 /// Used by one thread (the one that drives the model); reads proceed in the kernel meanwhile. The Reader outlives the
-/// cache and is used by nobody else while a lease is alive. acquire() and next() allocate nothing in steady state.
+/// cache, the cache outlives its leases, and nobody else uses the Reader while a lease is alive. acquire() and next()
+/// allocate nothing in steady state.
 class ExpertCache {
  public:
-  /// Throws Error if memory cannot be reserved.
+  /// Throws Error if memory cannot be reserved, UsageError if the policy is unknown.
   ExpertCache(std::vector<LayerExperts> layers, const CacheOptions& options, stream::Reader& reader);
   ~ExpertCache();
   ExpertCache(const ExpertCache&) = delete;
   ExpertCache& operator=(const ExpertCache&) = delete;
 
-  /// Looks up distinct expert ids of a layer: residents are pinned and counted as hits, the others as misses, and
-  /// reads of as many as there are free or evictable slots start at once, in ascending id (file) order. `step` is the
-  /// token counter the policy ages by; it never goes back.
+  /// Looks up distinct expert ids of a layer, in any order: residents are pinned and counted as hits, the others as
+  /// misses, and reads of as many as there are free or evictable slots start at once, in ascending id (file) order. An
+  /// expert that another lease is reading counts as a hit and is handed out when it has landed. Several leases may be
+  /// alive at once, of one layer too. `step` is the token counter the policy ages by; it never goes back.
   Lease acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step);
 
   int layers() const;
@@ -101,6 +112,8 @@ class ExpertCache {
   /// Sum over layers, and one layer.
   LookupCounts counts(Phase phase) const;
   const LookupCounts& counts(int layer, Phase phase) const;
+  /// All layers, decode without its first kWarmUpSteps steps.
+  const LookupCounts& steady_counts() const;
   /// Seconds next() waited for reads, by phase.
   double stall_seconds(Phase phase) const;
   /// Bytes of all slots, window slack included.

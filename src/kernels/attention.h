@@ -14,6 +14,9 @@ namespace sluice::kernels {
 /// of the canonical softmax, so results do not depend on how many tokens are computed at once.
 inline constexpr int kKvBlock = 64;
 
+/// The largest head_dim that attention() takes, because its scratch is on the stack. Whoever reads a config checks it.
+inline constexpr int kMaxHeadDim = 512;
+
 /// Shape of the cache of one attention layer. A block is K [kv_heads, kKvBlock, head_dim] then V of the same shape,
 /// elements of `type` (f16, bf16 or f32).
 struct KvShape {
@@ -39,9 +42,14 @@ struct AttentionRow {
   std::int64_t position;           // sees positions 0..position (its own K and V are stored already)
 };
 
-/// out = softmax(scale * q k^T) v per head for every row; query head h reads kv head h / (heads / kv_heads).
-/// One dispatch over rows and heads. Canonical: per head, key blocks in ascending order with a running maximum, sum
-/// and accumulator (online softmax), the inner dot products in the fixed 8-lane pattern.
-void attention(const Context& context, const KvShape& shape, int heads, float scale, std::span<const AttentionRow> rows);
+/// out = softmax(scale * q k^T) v per head for every row; query head h reads kv head h / (heads / kv_heads), and
+/// heads is a multiple of kv_heads. One dispatch; rows that follow each other and share `blocks` share one pass over
+/// the keys and values. Allocates nothing.
+///
+/// Canonical (docs/arithmetic.md, attention_canonical.h): per head, softmax and weighted sum within a block, blocks
+/// merged in ascending order, the inner dot products in the fixed 8-lane pattern. So a row has the same bits whatever
+/// it is computed with, on every instruction set.
+void attention(const Context& context, const KvShape& shape, int heads, float scale,
+               std::span<const AttentionRow> rows);
 
 }  // namespace sluice::kernels

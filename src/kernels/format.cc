@@ -12,7 +12,8 @@ std::string mode_problem(const Format& f) {
   const int bits = f.bits;
   switch (f.mode) {
     case Mode::plain:
-      return is_float(f.scale_type) ? "" : fmt::format("elements are {}, expected F32, F16 or BF16", name_of(f.scale_type));
+      return is_float(f.scale_type) ? ""
+                                    : fmt::format("elements are {}, expected F32, F16 or BF16", name_of(f.scale_type));
     case Mode::affine:
       if (!(bits == 2 || bits == 3 || bits == 4 || bits == 5 || bits == 6 || bits == 8)) {
         return fmt::format("affine with {} bits, expected 2, 3, 4, 5, 6 or 8", bits);
@@ -20,13 +21,20 @@ std::string mode_problem(const Format& f) {
       if (!(f.group == 32 || f.group == 64 || f.group == 128)) {
         return fmt::format("affine with group size {}, expected 32, 64 or 128", f.group);
       }
-      return is_float(f.scale_type) ? "" : fmt::format("scales are {}, expected F32, F16 or BF16", name_of(f.scale_type));
+      return is_float(f.scale_type) ? ""
+                                    : fmt::format("scales are {}, expected F32, F16 or BF16", name_of(f.scale_type));
     case Mode::mxfp4:
-      return bits == 4 && f.group == 32 ? "" : fmt::format("mxfp4 with {} bits and group {}, expected 4 and 32", bits, f.group);
+      return bits == 4 && f.group == 32
+                 ? ""
+                 : fmt::format("mxfp4 with {} bits and group {}, expected 4 and 32", bits, f.group);
     case Mode::nvfp4:
-      return bits == 4 && f.group == 16 ? "" : fmt::format("nvfp4 with {} bits and group {}, expected 4 and 16", bits, f.group);
+      return bits == 4 && f.group == 16
+                 ? ""
+                 : fmt::format("nvfp4 with {} bits and group {}, expected 4 and 16", bits, f.group);
     case Mode::mxfp8:
-      return bits == 8 && f.group == 32 ? "" : fmt::format("mxfp8 with {} bits and group {}, expected 8 and 32", bits, f.group);
+      return bits == 8 && f.group == 32
+                 ? ""
+                 : fmt::format("mxfp8 with {} bits and group {}, expected 8 and 32", bits, f.group);
   }
   return "unknown quantization mode";
 }

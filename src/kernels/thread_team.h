@@ -1,8 +1,10 @@
 // The threads that compute. One call to run() is one dispatch: a parallel region over the whole team.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -16,8 +18,8 @@ template <typename R, typename... Args>
 class FunctionRef<R(Args...)> {
  public:
   template <typename F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
-  FunctionRef(F&& function)  // NOLINT(google-explicit-constructor): passed like std::function
+  requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
+      FunctionRef(F&& function)  // NOLINT(google-explicit-constructor): passed like std::function
       : object_(const_cast<void*>(static_cast<const void*>(&function))), call_([](void* object, Args... args) -> R {
           return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);
         }) {}
@@ -29,12 +31,15 @@ class FunctionRef<R(Args...)> {
 };
 
 /// How many threads this process may usefully run: CPUs in the affinity mask, limited by the cgroup CPU quota
-/// (v1 and v2), at least 1.
+/// (v1 and v2; a fraction of a CPU is not worth a thread that would be throttled), at least 1.
 int available_cpus();
 
 /// A fixed team: the calling thread is worker 0, the others wait between dispatches: they spin for a short window
 /// (a dispatch follows a dispatch within microseconds), then park in the kernel, so that nothing spins while the
-/// caller waits for the disk. run() may be called by one thread at a time; it never throws, and bodies must not.
+/// caller waits for the disk. A team larger than available_cpus() parks at once.
+///
+/// Regions may be started by one thread at a time and not from inside a body. They allocate nothing.
+/// An exception that leaves a body ends the program (std::terminate): half of a result is of no use to anyone.
 class ThreadTeam {
  public:
   /// `threads` >= 1, the caller included.
@@ -46,17 +51,31 @@ class ThreadTeam {
   int size() const;
 
   /// Runs body(worker) once on every worker, 0 <= worker < size(), and returns when all are done.
-  void run(FunctionRef<void(int worker)> body);
+  void run(FunctionRef<void(int worker)> body) noexcept;
 
   /// Inside run(): returns when every worker of the team has called it. Makes what was written before visible after.
-  void barrier();
+  void barrier() noexcept;
 
   /// Splits [0, count) into chunks of about `grain` and runs body(begin, end) over them on the whole team; chunks are
-  /// claimed as workers become free. Runs on the caller alone when one chunk is enough. The split must not change
-  /// results: a chunk boundary may fall anywhere.
-  void parallel_for(std::int64_t count, std::int64_t grain, FunctionRef<void(std::int64_t begin, std::int64_t end)> body);
+  /// claimed as workers become free, and a worker that another process keeps off its CPU is not waited for. Runs on
+  /// the caller alone when one chunk is enough. The split must not change results: a boundary may fall anywhere.
+  void parallel_for(std::int64_t count, std::int64_t grain,
+                    FunctionRef<void(std::int64_t begin, std::int64_t end)> body) noexcept;
 
-  /// Parallel regions run so far, for benchmarks.
+  /// One part of a region: body(begin, end) over [0, count) in chunks of about `grain`. Refers to its body.
+  struct Phase {
+    std::int64_t count;
+    std::int64_t grain;
+    FunctionRef<void(std::int64_t begin, std::int64_t end)> body;
+  };
+  static constexpr std::size_t kMaxPhases = 8;
+
+  /// parallel_for over one phase after another in a single dispatch: no chunk of a phase begins before every chunk of
+  /// the phases before it has ended, and it sees what they wrote. Unlike barrier(), this waits for chunks and not for
+  /// workers, so it needs nobody who has not come. At most kMaxPhases.
+  void parallel_phases(std::span<const Phase> phases) noexcept;
+
+  /// Parallel regions run so far, for benchmarks; what ran on the caller alone is none.
   std::uint64_t dispatches() const;
 
  private:

@@ -29,8 +29,12 @@ struct FileInfo {
 };
 
 /// An opened checkpoint: headers read and checked, no tensor data read. Immutable, so safe to share between threads.
+/// Move-only, because the lookup by name points into the tensors.
 class Checkpoint {
  public:
+  Checkpoint(Checkpoint&&) noexcept = default;
+  Checkpoint& operator=(Checkpoint&&) noexcept = default;
+
   /// Reads model.safetensors.index.json if there is one and opens the files it names, else every model*.safetensors.
   /// Every header is checked as untrusted (safetensors.h), and that the index and the files agree.
   /// Throws Error naming the directory, file or tensor.
@@ -49,6 +53,8 @@ class Checkpoint {
   std::uint64_t tensor_bytes() const;
 
  private:
+  Checkpoint() = default;
+
   std::filesystem::path directory_;
   std::vector<FileInfo> files_;
   std::vector<TensorInfo> tensors_;

@@ -24,13 +24,15 @@ struct IoResult {
 };
 
 /// Carries out reads in any order. Knows nothing of retries, short reads or files: Reader does. Used by one thread.
+/// Destroying it waits for the operations that have begun, because they write to memory of the caller.
 class IoEngine {
  public:
   virtual ~IoEngine() = default;
   virtual std::string_view name() const = 0;
   /// How many operations may be in flight.
   virtual unsigned depth() const = 0;
-  /// Starts all of `ops` (at most depth() minus those in flight). Throws Error if the kernel refuses to take them.
+  /// Starts all of `ops` (at most depth() minus those in flight). Throws Error if the kernel refuses to take them; the
+  /// engine is of no further use then.
   virtual void submit(std::span<const IoOp> ops) = 0;
   /// Fills `results` with finished operations and returns how many; waits for at least one if `wait` and any is in
   /// flight.
@@ -39,7 +41,7 @@ class IoEngine {
 
 /// How to make an engine; one line per engine in io_engines.cc.
 struct IoEngineEntry {
-  std::string_view name;  // as --io names it
+  std::string_view name;                                // as --io names it
   std::unique_ptr<IoEngine> (*create)(unsigned depth);  // throws Error when the kernel cannot
 };
 

@@ -1,0 +1,134 @@
+#include "cache/available_memory.h"
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <iterator>
+
+#include "base/error.h"
+#include "base/units.h"
+
+namespace sluice::cache {
+namespace {
+
+std::string_view trim(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of(" \t\n");
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(" \t\n") - begin + 1);
+}
+
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  text = trim(text);
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+/// Calls `visit` for every line, without its newline.
+template <typename Visit>
+void for_each_line(std::string_view text, Visit visit) {
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    visit(text.substr(0, end));
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  }
+}
+
+/// The number after `key` and a space in a file of "key value" lines.
+std::optional<std::uint64_t> value_of(std::string_view text, std::string_view key) {
+  std::optional<std::uint64_t> value;
+  for_each_line(text, [&](std::string_view line) {
+    if (line.size() > key.size() && line.starts_with(key) && line[key.size()] == ' ') {
+      value = parse_number(line.substr(key.size()));
+    }
+  });
+  return value;
+}
+
+std::optional<std::string> read_text(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  if (!file) return std::nullopt;
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+/// Lowers `available` to what the group at `path` below `mount`, or any group above it, has left. A container may see
+/// its group's path as the host names it while the mount shows only its own groups: missing directories are skipped.
+void apply_group_limits(const std::filesystem::path& mount, std::string_view path, std::string_view limit_file,
+                        std::string_view usage_file, AvailableMemory& available) {
+  std::filesystem::path below_mount = std::filesystem::path(path).relative_path();
+  for (bool at_mount = false; !at_mount; below_mount = below_mount.parent_path()) {
+    at_mount = below_mount.empty();
+    const std::filesystem::path group = mount / below_mount;
+    const auto limit = parse_cgroup_limit(read_text(group / limit_file).value_or(""));
+    const auto usage = parse_number(read_text(group / usage_file).value_or(""));
+    if (!limit || !usage) continue;
+    const std::uint64_t file_cache = parse_file_cache(read_text(group / "memory.stat").value_or(""));
+    const std::uint64_t held = *usage - std::min(*usage, file_cache);
+    const std::uint64_t left = *limit - std::min(*limit, held);
+    if (left < available.bytes) available = {left, (group / limit_file).string()};
+  }
+}
+
+}  // namespace
+
+std::optional<std::uint64_t> parse_mem_available(std::string_view meminfo) {
+  std::optional<std::uint64_t> bytes;
+  for_each_line(meminfo, [&](std::string_view line) {
+    constexpr std::string_view kKey = "MemAvailable:";
+    constexpr std::string_view kUnit = "kB";
+    if (!line.starts_with(kKey) || !line.ends_with(kUnit)) return;
+    line.remove_prefix(kKey.size());
+    line.remove_suffix(kUnit.size());
+    if (const auto kib = parse_number(line)) bytes = *kib * kKiB;
+  });
+  return bytes;
+}
+
+CgroupPaths parse_cgroup_paths(std::string_view proc_self_cgroup) {
+  CgroupPaths paths;
+  for_each_line(proc_self_cgroup, [&](std::string_view line) {  // hierarchy:controllers:path
+    const std::size_t first = line.find(':');
+    const std::size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
+    if (second == std::string_view::npos) return;
+    const std::string controllers = fmt::format(",{},", line.substr(first + 1, second - first - 1));
+    const std::string_view path = line.substr(second + 1);
+    if (line.substr(0, first) == "0" && controllers == ",,") paths.unified = path;
+    if (controllers.find(",memory,") != std::string::npos) paths.memory = path;
+  });
+  return paths;
+}
+
+std::optional<std::uint64_t> parse_cgroup_limit(std::string_view text) {
+  // Version 1 says unlimited by the largest page-aligned 63-bit number; no machine has 2^60 bytes.
+  constexpr std::uint64_t kUnlimited = 1ULL << 60;
+  const auto bytes = parse_number(text);  // "max" is no number
+  return bytes && *bytes < kUnlimited ? bytes : std::nullopt;
+}
+
+std::uint64_t parse_file_cache(std::string_view memory_stat) {
+  // In version 1 the plain names leave out child groups, and total_ includes them; version 2 always includes them.
+  const auto sum = [memory_stat](std::string_view inactive, std::string_view active) -> std::optional<std::uint64_t> {
+    const auto a = value_of(memory_stat, inactive);
+    const auto b = value_of(memory_stat, active);
+    return a && b ? std::optional(*a + *b) : std::nullopt;
+  };
+  return sum("total_inactive_file", "total_active_file").value_or(sum("inactive_file", "active_file").value_or(0));
+}
+
+AvailableMemory available_memory(const std::filesystem::path& root) {
+  const std::optional<std::uint64_t> machine = parse_mem_available(read_text(root / "proc/meminfo").value_or(""));
+  if (!machine) fail("/proc/meminfo: no MemAvailable line, so free memory is unknown; use --memory or --cache-slots");
+  AvailableMemory available{*machine, "MemAvailable"};
+  const CgroupPaths paths = parse_cgroup_paths(read_text(root / "proc/self/cgroup").value_or(""));
+  if (paths.unified) {
+    apply_group_limits(root / "sys/fs/cgroup", *paths.unified, "memory.max", "memory.current", available);
+  }
+  if (paths.memory) {
+    apply_group_limits(root / "sys/fs/cgroup/memory", *paths.memory, "memory.limit_in_bytes", "memory.usage_in_bytes",
+                       available);
+  }
+  return available;
+}
+
+}  // namespace sluice::cache

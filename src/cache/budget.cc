@@ -1,0 +1,140 @@
+#include "cache/budget.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+namespace sluice::cache {
+namespace {
+
+/// The plan with these slots and this chunk, fitting or not.
+Budget itemise(const BudgetRequest& request, int slots, int chunk_tokens) {
+  Budget budget;
+  budget.slots_per_layer = slots;
+  budget.chunk_tokens = chunk_tokens;
+  budget.dense_bytes = request.dense_bytes;
+  std::uint64_t largest_slot = 0;
+  for (const BudgetRequest::Layer& layer : request.layers) {
+    budget.slot_bytes += static_cast<std::uint64_t>(std::min(slots, layer.experts)) * layer.slot_bytes;
+    largest_slot = std::max(largest_slot, layer.slot_bytes);
+  }
+  budget.staging_bytes = static_cast<std::uint64_t>(request.staging_slots) * largest_slot;
+  budget.kv_bytes = request.kv_bytes;
+  budget.recurrent_bytes = request.recurrent_bytes;
+  budget.scratch_bytes =
+      request.scratch_fixed_bytes + static_cast<std::uint64_t>(chunk_tokens) * request.scratch_bytes_per_token;
+  return budget;
+}
+
+int most_experts(const BudgetRequest& request) {
+  int most = 0;
+  for (const BudgetRequest::Layer& layer : request.layers) most = std::max(most, layer.experts);
+  return most;
+}
+
+/// The largest chunk that fits beside `slots`, at most the wanted one; 0 if not even one token does.
+int largest_chunk(const BudgetRequest& request, int slots, std::uint64_t limit) {
+  const std::uint64_t rest = itemise(request, slots, 0).total_bytes();
+  if (rest > limit) return 0;
+  if (request.scratch_bytes_per_token == 0) return request.wanted_chunk_tokens;
+  const std::uint64_t tokens = (limit - rest) / request.scratch_bytes_per_token;
+  return static_cast<int>(std::min<std::uint64_t>(tokens, static_cast<std::uint64_t>(request.wanted_chunk_tokens)));
+}
+
+/// The most slots that fit beside the wanted chunk: all experts, or whole working sets. The floor if none do.
+int largest_slots(const BudgetRequest& request, int floor, int most, std::uint64_t limit) {
+  const auto fits = [&](int slots) {
+    return itemise(request, slots, request.wanted_chunk_tokens).total_bytes() <= limit;
+  };
+  if (most <= floor || fits(most)) return most;
+  int slots = (most - 1) / floor * floor;
+  while (slots > floor && !fits(slots)) slots -= floor;
+  return slots;
+}
+
+/// What is left to the rest of the machine when nobody says how much memory to use.
+std::uint64_t reserve(std::uint64_t available) { return std::min(std::max(kGiB, available / 10), available / 2); }
+
+/// Reports that `least`, the smallest plan for this request, is over its limit.
+[[noreturn]] void fail_not_enough(const BudgetRequest& request, const Budget& least, const std::string& origin) {
+  // Rounded up, so that who types it as --memory is let through.
+  const std::string needed = fmt::format("{}MiB", round_up(least.total_bytes(), kMiB) / kMiB);
+  if (request.memory_limit) {
+    fail("--memory {}: the model needs at least {}{}; give that, or a smaller --ctx-size\n{}",
+         format_bytes(*request.memory_limit), needed,
+         request.cache_slots ? fmt::format(" with {} slots per layer", least.slots_per_layer) : "", least.table());
+  }
+  fail("memory: the model needs at least {}, more than {}; use a smaller --ctx-size\n{}", needed, origin,
+       least.table());
+}
+
+}  // namespace
+
+std::uint64_t Budget::total_bytes() const {
+  return dense_bytes + slot_bytes + staging_bytes + kv_bytes + recurrent_bytes + scratch_bytes + overhead_bytes;
+}
+
+std::string Budget::table() const {
+  std::string text;
+  const auto add = [&text](std::string_view item, std::uint64_t bytes, std::string_view detail) {
+    text += fmt::format("{}  {:<16}{:>10}{}{}", text.empty() ? "" : "\n", item, format_bytes(bytes),
+                        detail.empty() ? "" : "  ", detail);
+  };
+  add("dense weights", dense_bytes, "");
+  add("expert slots", slot_bytes, fmt::format("{} per layer", slots_per_layer));
+  add("staging", staging_bytes, "");
+  add("KV cache", kv_bytes, "full context");
+  add("recurrent state", recurrent_bytes, "");
+  add("prefill scratch", scratch_bytes, fmt::format("chunk of {}", chunk_tokens));
+  add("program", overhead_bytes, "");
+  add("total", total_bytes(), "");
+  return text;
+}
+
+Budget plan_budget(const BudgetRequest& request) {
+  assert(request.wanted_chunk_tokens >= 1);
+  const int most = most_experts(request);
+  assert(most == 0 || request.top_k >= 1);
+  const int floor = std::min(request.top_k, most);
+  const bool slots_given = request.cache_slots.has_value();
+  const int slots_asked = request.cache_slots.value_or(most);
+  if (slots_asked < floor) {
+    fail("--cache-slots {}: a token uses {} experts of a layer at once, and all of them need a slot; give at least {}",
+         slots_asked, floor, floor);
+  }
+
+  std::optional<std::uint64_t> limit = request.memory_limit;
+  std::string origin = slots_given ? (limit ? "--cache-slots, within --memory" : "--cache-slots") : "--memory";
+  if (!slots_given && !limit) {
+    limit = request.available_bytes - reserve(request.available_bytes);
+    origin = fmt::format("{} of {} available memory", format_bytes(*limit), format_bytes(request.available_bytes));
+  }
+
+  const int slots = slots_given ? std::min(slots_asked, most) : largest_slots(request, floor, most, *limit);
+  const int chunk = limit ? largest_chunk(request, slots, *limit) : request.wanted_chunk_tokens;
+  if (chunk == 0) fail_not_enough(request, itemise(request, slots, 1), origin);
+
+  Budget budget = itemise(request, slots, chunk);
+  budget.limit_bytes = limit;
+  budget.origin = std::move(origin);
+  if (slots_given && slots < slots_asked) {
+    budget.notices.push_back(
+        fmt::format("requested --cache-slots {}, got {} because {}", slots_asked, slots,
+                    most == 0 ? "the model has no routed experts" : "a layer has no more experts"));
+  }
+  if (chunk < request.wanted_chunk_tokens) {
+    budget.notices.push_back(
+        fmt::format("requested a prefill chunk of {} tokens, got {} because no more fit into memory",
+                    request.wanted_chunk_tokens, chunk));
+  }
+  if (!limit && budget.total_bytes() > request.available_bytes) {
+    budget.notices.push_back(fmt::format("--cache-slots {} needs {} in all, but {} are available: the machine may page",
+                                         slots_asked, format_bytes(budget.total_bytes()),
+                                         format_bytes(request.available_bytes)));
+  }
+  return budget;
+}
+
+}  // namespace sluice::cache

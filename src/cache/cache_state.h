@@ -1,0 +1,99 @@
+// What ExpertCache and its leases share. Included by expert_cache.cc and lease.cc only.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "cache/expert_cache.h"
+#include "cache/layer_slots.h"
+#include "cache/slot_arena.h"
+
+namespace sluice::cache {
+
+struct ExpertCache::State {
+  struct Layer {
+    LayerExperts experts;
+    LayerSlots slots;
+    const SlotLayout* layout;              // of its size class
+    std::vector<std::byte*> memory;        // [slots] where each slot lies in the arena
+    std::vector<const std::byte*> parts;   // [slots, parts] where each part of the slot's expert starts
+    std::array<LookupCounts, 2> counts{};  // by Phase
+  };
+
+  State(std::vector<LayerExperts> layer_experts, const CacheOptions& options, stream::Reader& used_reader);
+
+  Layer& layer(int index) { return layers[static_cast<std::size_t>(index)]; }
+
+  /// A lease state from the pool; made when all are in use.
+  Lease::State* new_lease();
+  /// Whether a lookup in decode step `step` comes after the warm-up.
+  bool count_decode_step(std::uint64_t step);
+  /// Appends the reads that fill `slot` of a layer with the expert it was claimed for, and points its parts there.
+  /// Returns the bytes requested.
+  std::uint64_t append_reads(int layer, int slot);
+  /// Submits the appended reads.
+  void submit_reads();
+  /// Takes what has landed; waits for at least one read if `wait`.
+  void poll(bool wait);
+
+  stream::Reader& reader;
+  std::string_view policy_name;  // of the registry
+  double (*seconds)();
+  std::vector<SlotArena> arenas;  // one per size class
+  std::vector<Layer> layers;
+  LookupCounts steady;
+  std::array<double, 2> stall_seconds{};  // by Phase
+  std::uint64_t decode_steps = 0;         // distinct steps of decode lookups so far
+  std::uint64_t last_decode_step = 0;
+  std::size_t most_experts = 0;     // of any layer
+  std::vector<stream::Read> reads;  // appended, not yet submitted
+  std::vector<std::unique_ptr<Lease::State>> leases;
+  std::vector<Lease::State*> free_leases;
+};
+
+struct Lease::State {
+  /// A slot that the lease has pinned and not yet handed out.
+  struct Pinned {
+    int slot;
+    bool hit;
+    bool own_reads;  // this lease started its reads, so it must not end before they do
+  };
+
+  State(ExpertCache::State& owner, std::size_t most_experts);
+
+  /// Looks up ids and starts reads; the beginning of a lease.
+  void begin(int layer_index, std::span<const int> ids, Phase of_phase, std::uint64_t at_step);
+  std::span<const ReadyExpert> next();
+  /// Waits for the lease's own reads, unpins everything and returns to the pool.
+  void end() noexcept;
+
+  ExpertCache::State& cache;
+  int layer = 0;
+  Phase phase = Phase::decode;
+  std::uint64_t step = 0;
+  bool steady = false;        // counted in steady_counts()
+  bool all_resident = false;  // when it began
+
+  // An id moves from waiting (no slot yet) through in_flight (being read) to ready, and at last to handed_out.
+  std::vector<int> waiting;  // expert ids, ascending; those before next_waiting have left
+  std::size_t next_waiting = 0;
+  std::vector<Pinned> in_flight;
+  std::vector<Pinned> ready;
+  std::vector<int> handed_out;     // slots, pinned
+  std::vector<ReadyExpert> batch;  // what next() returned last
+
+ private:
+  bool has_waiting() const { return next_waiting < waiting.size(); }
+  void count(std::uint64_t LookupCounts::*counter, std::uint64_t amount);
+  /// Gives slots to waiting experts for as long as there are any.
+  void start_reads();
+  /// Moves what has landed from in_flight to ready. Throws Error for one failed expert, having let it go.
+  void take_landed();
+  void wait_for_landing();
+  void release_handed_out();
+};
+
+}  // namespace sluice::cache

@@ -1,0 +1,63 @@
+// Exponentially decayed frequency: every lookup adds one to an expert's score, and all scores halve every
+// kHalfLifeSteps steps.
+#include <cassert>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "cache/eviction_policies.h"
+
+namespace sluice::cache {
+namespace {
+
+// Replays of recorded routes of three models (Qwen3-30B-A3B, gpt-oss-120b, OLMoE) are flat between 8 and 16 steps, and
+// 12 is within 0.2 points of the best everywhere; it gains 0 to 3 points over LRU. From 24 on it loses: routing drifts.
+constexpr double kHalfLifeSteps = 12.0;
+
+// score(t) = sum over lookups i of 2^((t_i - t) / half-life). Victims are ranked at one common t, which multiplies all
+// scores by the same factor, so t drops out of the comparison. What is kept per expert is therefore
+// log2 score(t) + t / half-life: it changes only when the expert is touched, and it never underflows.
+class DecayedFrequency final : public EvictionPolicy {
+ public:
+  explicit DecayedFrequency(int experts) : history_(static_cast<std::size_t>(experts)) {}
+
+  void touch(int expert, std::uint64_t step) override {
+    History& history = history_[static_cast<std::size_t>(expert)];
+    const double now = static_cast<double>(step) / kHalfLifeSteps;
+    history.rank = now + std::log2(1.0 + std::exp2(history.rank - now));
+    history.last_step = step;
+  }
+
+  int victim(std::span<const int> candidates, std::uint64_t) override {
+    assert(!candidates.empty());
+    int worst = candidates.front();
+    for (const int expert : candidates.subspan(1)) {
+      if (leaves_before(expert, worst)) worst = expert;
+    }
+    return worst;
+  }
+
+ private:
+  struct History {
+    double rank = -std::numeric_limits<double>::infinity();  // log2 of the score, plus step / half-life
+    std::uint64_t last_step = 0;
+  };
+
+  bool leaves_before(int a, int b) const {
+    const History& x = history_[static_cast<std::size_t>(a)];
+    const History& y = history_[static_cast<std::size_t>(b)];
+    if (x.rank != y.rank) return x.rank < y.rank;
+    if (x.last_step != y.last_step) return x.last_step < y.last_step;
+    return a < b;
+  }
+
+  std::vector<History> history_;  // [experts]
+};
+
+}  // namespace
+
+std::unique_ptr<EvictionPolicy> make_decayed_frequency(int experts) {
+  return std::make_unique<DecayedFrequency>(experts);
+}
+
+}  // namespace sluice::cache

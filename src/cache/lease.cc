@@ -1,0 +1,171 @@
+#include <algorithm>
+#include <cassert>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "cache/cache_state.h"
+
+namespace sluice::cache {
+
+Lease::State::State(ExpertCache::State& owner, std::size_t most_experts) : cache(owner) {
+  waiting.reserve(most_experts);
+  in_flight.reserve(most_experts);
+  ready.reserve(most_experts);
+  handed_out.reserve(most_experts);
+  batch.reserve(most_experts);
+}
+
+void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_phase, std::uint64_t at_step) {
+  layer = layer_index;
+  phase = of_phase;
+  step = at_step;
+  steady = phase == Phase::decode && cache.count_decode_step(step);
+  LayerSlots& slots = cache.layer(layer).slots;
+
+  // All hits are pinned before the first victim is chosen: an expert of this request never makes room for another.
+  waiting.assign(ids.begin(), ids.end());
+  std::sort(waiting.begin(), waiting.end());
+  assert(std::adjacent_find(waiting.begin(), waiting.end()) == waiting.end());
+  std::size_t misses = 0;
+  for (const int expert : waiting) {
+    slots.touch(expert, step);
+    count(&LookupCounts::lookups, 1);
+    const int slot = slots.find(expert);
+    if (slot == LayerSlots::kNone) {
+      count(slots.was_resident(expert) ? &LookupCounts::misses_capacity : &LookupCounts::misses_cold, 1);
+      waiting[misses++] = expert;
+      continue;
+    }
+    count(&LookupCounts::hits, 1);
+    slots.pin(slot);
+    const bool landed = slots.slot(slot).state == SlotState::resident;
+    (landed ? ready : in_flight).push_back({.slot = slot, .hit = true, .own_reads = false});
+  }
+  waiting.resize(misses);
+  all_resident = misses == 0 && in_flight.empty();
+  start_reads();
+}
+
+std::span<const ReadyExpert> Lease::State::next() {
+  if (has_waiting()) {
+    release_handed_out();
+    start_reads();
+  }
+  if (ready.empty()) wait_for_landing();
+
+  ExpertCache::State::Layer& of = cache.layer(layer);
+  const auto parts = static_cast<std::size_t>(of.experts.parts);
+  batch.clear();
+  for (const Pinned& pinned : ready) {
+    const Slot& slot = of.slots.slot(pinned.slot);
+    batch.push_back({.id = slot.expert,
+                     .slot = pinned.slot,
+                     .generation = slot.generation,
+                     .hit = pinned.hit,
+                     .parts = std::span(of.parts).subspan(static_cast<std::size_t>(pinned.slot) * parts, parts)});
+    handed_out.push_back(pinned.slot);
+  }
+  ready.clear();
+  std::sort(batch.begin(), batch.end(), [](const ReadyExpert& a, const ReadyExpert& b) { return a.id < b.id; });
+  return batch;
+}
+
+void Lease::State::end() noexcept {
+  LayerSlots& slots = cache.layer(layer).slots;
+  const auto written_to = [&](const Pinned& pinned) {
+    return pinned.own_reads && slots.slot(pinned.slot).reads_in_flight > 0;
+  };
+  try {
+    while (std::any_of(in_flight.begin(), in_flight.end(), written_to)) cache.poll(true);
+  } catch (const std::exception&) {
+    // The engine is beyond use and the kernel may write to these slots at any time: they stay pinned for good.
+    std::erase_if(in_flight, written_to);
+  }
+  for (const Pinned& pinned : in_flight) slots.unpin(pinned.slot);
+  for (const Pinned& pinned : ready) slots.unpin(pinned.slot);
+  in_flight.clear();
+  ready.clear();
+  release_handed_out();
+  waiting.clear();
+  next_waiting = 0;
+  cache.free_leases.push_back(this);
+}
+
+void Lease::State::count(std::uint64_t LookupCounts::*counter, std::uint64_t amount) {
+  cache.layer(layer).counts[static_cast<std::size_t>(phase)].*counter += amount;
+  if (steady) cache.steady.*counter += amount;
+}
+
+void Lease::State::start_reads() {
+  ExpertCache::State::Layer& of = cache.layer(layer);
+  for (; has_waiting(); ++next_waiting) {
+    const int expert = waiting[next_waiting];
+    int slot = of.slots.find(expert);
+    if (slot != LayerSlots::kNone) {  // another lease has asked for it since, and found a slot
+      of.slots.pin(slot);
+      in_flight.push_back({.slot = slot, .hit = false, .own_reads = false});
+      continue;
+    }
+    slot = of.slots.claim(expert, step);
+    if (slot == LayerSlots::kNone) break;
+    in_flight.push_back({.slot = slot, .hit = false, .own_reads = true});
+    count(&LookupCounts::bytes_read, cache.append_reads(layer, slot));
+    for (const std::uint64_t bytes : of.layout->part_bytes) count(&LookupCounts::bytes_needed, bytes);
+  }
+  cache.submit_reads();
+}
+
+void Lease::State::take_landed() {
+  LayerSlots& slots = cache.layer(layer).slots;
+  const auto is = [&slots](SlotState state) {
+    return [&slots, state](const Pinned& pinned) { return slots.slot(pinned.slot).state == state; };
+  };
+  if (const auto failed = std::find_if(in_flight.begin(), in_flight.end(), is(SlotState::failed));
+      failed != in_flight.end()) {
+    const int slot = failed->slot;
+    const std::string message =
+        fmt::format("MoE layer {}, expert {}: {}", layer, slots.slot(slot).expert, slots.slot(slot).error);
+    in_flight.erase(failed);
+    slots.unpin(slot);
+    throw Error(message);
+  }
+  const auto landed = is(SlotState::resident);
+  std::copy_if(in_flight.begin(), in_flight.end(), std::back_inserter(ready), landed);
+  std::erase_if(in_flight, landed);
+}
+
+void Lease::State::wait_for_landing() {
+  take_landed();
+  if (ready.empty() && !in_flight.empty()) cache.poll(false);
+  take_landed();
+  while (ready.empty() && !in_flight.empty()) {
+    const double begin = cache.seconds();
+    cache.poll(true);
+    cache.stall_seconds[static_cast<std::size_t>(phase)] += cache.seconds() - begin;
+    take_landed();
+  }
+  if (ready.empty() && has_waiting()) {
+    fail("MoE layer {}: {} experts wait for a slot while other leases pin all {}; drop those or use more --cache-slots",
+         layer, waiting.size() - next_waiting, cache.layer(layer).slots.slots());
+  }
+}
+
+void Lease::State::release_handed_out() {
+  LayerSlots& slots = cache.layer(layer).slots;
+  for (const int slot : handed_out) slots.unpin(slot);
+  handed_out.clear();
+}
+
+Lease::Lease(Lease&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+
+Lease::~Lease() {
+  if (state_ != nullptr) state_->end();
+}
+
+std::span<const ReadyExpert> Lease::next() { return state_->next(); }
+
+bool Lease::all_resident() const { return state_->all_resident; }
+
+}  // namespace sluice::cache

@@ -1,0 +1,39 @@
+// Where slots lie in memory: one arena per size class.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/memory.h"
+#include "cache/expert_record.h"
+
+namespace sluice::cache {
+
+/// How the parts of one expert lie in a slot. Every part has a region of its own that takes the aligned read window
+/// around the slice wherever the slice starts in the file, and leaves at least 4 KiB behind it: readers of packed
+/// weights may look a few bytes past the end of a part.
+struct SlotLayout {
+  explicit SlotLayout(const LayerExperts& layer);
+
+  std::vector<std::uint64_t> part_bytes;   // [parts] bytes of the slice
+  std::vector<std::uint64_t> part_offset;  // [parts] where the region starts in the slot; multiples of kIoAlignment
+  std::uint64_t capacity = 0;              // bytes of one slot; a multiple of kIoAlignment
+};
+
+/// The slots of all layers of one size class, side by side in one block of memory that is touched when it is made.
+class SlotArena {
+ public:
+  /// Throws Error if the memory cannot be reserved.
+  SlotArena(const SlotLayout& layout, int slots);
+
+  /// The memory of one slot: layout().capacity bytes.
+  std::byte* slot(int index) const;
+  const SlotLayout& layout() const { return layout_; }
+
+ private:
+  SlotLayout layout_;
+  Buffer memory_;
+};
+
+}  // namespace sluice::cache

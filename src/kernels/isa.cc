@@ -1,0 +1,43 @@
+#include "kernels/isa.h"
+
+#include <array>
+#include <string>
+
+#include "base/error.h"
+#include "kernels/matmul_kernels.h"
+#include "kernels/vector_kernels.h"
+
+namespace sluice::kernels {
+namespace {
+
+constexpr Isa kIsas[] = {
+    {"scalar", &kMatmulScalar, &kVectorScalar, [] { return true; }},
+#if defined(__x86_64__)
+    {"avx2", &kMatmulAvx2, &kVectorAvx2,
+     [] {
+       return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+              __builtin_cpu_supports("f16c") != 0;
+     }},
+#endif
+};
+
+}  // namespace
+
+std::span<const Isa> all_isas() { return kIsas; }
+
+const Isa& select_isa(std::string_view forced) {
+  const Isa* best = nullptr;
+  std::string names;
+  for (const Isa& isa : kIsas) {
+    if (isa.name == forced && !isa.supported()) {
+      fail_usage("SLUICE_ISA: this machine has no {}; unset it to use the fastest instruction set there is", forced);
+    }
+    if (isa.supported() && (forced.empty() || isa.name == forced)) best = &isa;
+    names += names.empty() ? "" : ", ";
+    names += isa.name;
+  }
+  if (best == nullptr) fail_usage("SLUICE_ISA: unknown instruction set '{}', expected one of {}", forced, names);
+  return *best;
+}
+
+}  // namespace sluice::kernels

@@ -1,0 +1,155 @@
+// What the AVX2 files of the matrix products share. Included by them only: internal linkage throughout, intrinsics
+// and plain structs only (see vector_lanes_avx2.h for the reason).
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/matmul_kernels.h"
+
+namespace sluice::kernels {
+
+void f32_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
+
+namespace {
+
+/// From this many inputs on, a row block is unpacked once into a tile; below, each input unpacks it in registers.
+constexpr int kTileInputs = 4;
+
+/// Groups whose scales are converted at once.
+constexpr int kScaleTile = 64;
+
+/// The rows of one block. A block at the end of the matrix repeats its last row, so that loops always run over
+/// kRowBlock rows; what the repetitions compute is not stored.
+struct BlockRows {
+  const std::byte* codes[kRowBlock];
+  const std::byte* scales[kRowBlock];
+  const std::byte* biases[kRowBlock];
+
+  BlockRows(const MatrixView& weights, int row, int rows) {
+    for (int r = 0; r < kRowBlock; ++r) {
+      const int64_t source = row + (r < rows ? r : rows - 1);
+      codes[r] = weights.codes + source * weights.row_stride;
+      scales[r] = weights.scales + source * weights.scale_stride;
+      biases[r] = weights.biases + source * weights.scale_stride;
+    }
+  }
+};
+
+/// How the scales of a group are stored.
+enum class ScaleKind : uint8_t { f32, f16, bf16, e8m0, e4m3 };
+
+inline ScaleKind scale_kind(const Format& format) {
+  if (format.mode == Mode::nvfp4) return ScaleKind::e4m3;
+  if (format.mode == Mode::mxfp4 || format.mode == Mode::mxfp8) return ScaleKind::e8m0;
+  return format.scale_type == DType::f32 ? ScaleKind::f32
+                                         : (format.scale_type == DType::f16 ? ScaleKind::f16 : ScaleKind::bf16);
+}
+
+/// E4M3 codes in 16-bit lanes: shifted into place they are f16 numbers too small by 2^8.
+constexpr float kE4m3InF16 = 256.0F;
+inline __m128i e4m3_to_f16(__m128i codes) {
+  const __m128i sign = _mm_and_si128(_mm_slli_epi16(codes, 8), _mm_set1_epi16(-0x8000));
+  const __m128i magnitude = _mm_and_si128(_mm_slli_epi16(codes, 7), _mm_set1_epi16(0x3F80));
+  return _mm_or_si128(sign, magnitude);
+}
+
+/// Eight scales as f16 or bf16, whatever holds them exactly (E4M3: up to the factor kE4m3InF16).
+inline __m128i load_half_scales(const std::byte* at, ScaleKind kind) {
+  const auto* vector = reinterpret_cast<const __m128i*>(at);
+  switch (kind) {
+    case ScaleKind::e8m0:  // the code is the exponent field, but for code 0, which is the denormal 2^-127
+      return _mm_max_epu16(_mm_slli_epi16(_mm_cvtepu8_epi16(_mm_loadl_epi64(vector)), 7), _mm_set1_epi16(0x0040));
+    case ScaleKind::e4m3:
+      return e4m3_to_f16(_mm_cvtepu8_epi16(_mm_loadl_epi64(vector)));
+    default:
+      return _mm_loadu_si128(vector);
+  }
+}
+
+/// 8 rows of 8 scales to 8 groups of 8 rows.
+inline void transpose_half_scales(const __m128i (&rows)[8], bool f16, __m256 (&groups)[8]) {
+  __m256i pairs[4];  // rows r and r + 4
+  for (int r = 0; r < 4; ++r) pairs[r] = _mm256_set_m128i(rows[r + 4], rows[r]);
+  const __m256i low01 = _mm256_unpacklo_epi16(pairs[0], pairs[1]);
+  const __m256i high01 = _mm256_unpackhi_epi16(pairs[0], pairs[1]);
+  const __m256i low23 = _mm256_unpacklo_epi16(pairs[2], pairs[3]);
+  const __m256i high23 = _mm256_unpackhi_epi16(pairs[2], pairs[3]);
+  const __m256i two_groups[4] = {// per 128 bits: four rows of group 2i, then of group 2i + 1
+                                 _mm256_unpacklo_epi32(low01, low23), _mm256_unpackhi_epi32(low01, low23),
+                                 _mm256_unpacklo_epi32(high01, high23), _mm256_unpackhi_epi32(high01, high23)};
+  for (int i = 0; i < 4; ++i) {
+    if (f16) {
+      const __m256i in_order = _mm256_permute4x64_epi64(two_groups[i], 0xD8);
+      groups[2 * i] = _mm256_cvtph_ps(_mm256_castsi256_si128(in_order));
+      groups[2 * i + 1] = _mm256_cvtph_ps(_mm256_extracti128_si256(in_order, 1));
+    } else {  // bf16 is the upper half of f32
+      const __m256i zero = _mm256_setzero_si256();
+      groups[2 * i] = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, two_groups[i]));
+      groups[2 * i + 1] = _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, two_groups[i]));
+    }
+  }
+}
+
+/// 8 rows of 8 f32 to 8 groups of 8 rows, in place.
+inline void transpose(__m256 (&v)[8]) {
+  __m256 t[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    v[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    v[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
+    v[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    v[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x20);
+    t[i + 4] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x31);
+  }
+  for (int i = 0; i < 8; ++i) v[i] = t[i];
+}
+
+/// Scales (or biases) of groups [first, first + count), count <= kScaleTile, times `factor`: one vector per group
+/// with the eight rows in its lanes.
+inline void convert_scales(const std::byte* const (&rows)[kRowBlock], ScaleKind kind, int first, int count,
+                           float factor, __m256* out) {
+  const int size = kind == ScaleKind::f32 ? 4 : (kind == ScaleKind::f16 || kind == ScaleKind::bf16 ? 2 : 1);
+  if (kind == ScaleKind::e4m3) factor *= kE4m3InF16;
+  for (int group = 0; group < count; group += 8) {
+    const int64_t at = int64_t{first + group} * size;
+    std::byte last[kRowBlock][32];
+    const std::byte* from[kRowBlock];
+    for (int r = 0; r < kRowBlock; ++r) from[r] = rows[r] + at;
+    if (const int left = count - group; left < 8) {  // what lies behind the last scale is not ours to read
+      for (int r = 0; r < kRowBlock; ++r) {
+        memset(last[r], 0, sizeof last[r]);
+        memcpy(last[r], from[r], static_cast<size_t>(left * size));
+        from[r] = last[r];
+      }
+    }
+    __m256 groups[8];
+    if (kind == ScaleKind::f32) {
+      for (int r = 0; r < kRowBlock; ++r) groups[r] = _mm256_loadu_ps(reinterpret_cast<const float*>(from[r]));
+      transpose(groups);
+    } else {
+      __m128i half[kRowBlock];
+      for (int r = 0; r < kRowBlock; ++r) half[r] = load_half_scales(from[r], kind);
+      transpose_half_scales(half, kind == ScaleKind::f16 || kind == ScaleKind::e4m3, groups);
+    }
+    for (int i = 0; i < 8; ++i)
+      out[group + i] = factor == 1.0F ? groups[i] : _mm256_mul_ps(groups[i], _mm256_set1_ps(factor));
+  }
+}
+
+/// Lanes [0, count) all ones, count <= 8.
+inline __m256i lane_mask(int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+inline void store_rows(float* y, int rows, __m256 values) { _mm256_maskstore_ps(y, lane_mask(rows), values); }
+
+}  // namespace
+}  // namespace sluice::kernels

@@ -1,0 +1,105 @@
+// AVX2: weight codes as 16-bit integers, in the order that the activations are laid out for (ActivationLayout).
+// One struct per packing. Included by matmul_avx2.cc only.
+#pragma once
+
+#include "kernels/matmul_avx2.h"
+
+namespace sluice::kernels {
+namespace {
+
+/// Packings whose codes do not straddle 16-bit lanes: a lane holds 16 / bits consecutive codes, so that one shift and
+/// one mask give a plane of them. A chunk is one 32-byte load.
+struct LanePacked {
+  static constexpr int kChunkBytes = 32;
+  static constexpr int kReadBeyond = 0;  // bytes that load() reads behind a chunk
+
+  static __m256i load(const std::byte* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
+  /// The first `bytes` of a chunk, a multiple of 8; the rest is zero and not read.
+  static __m256i load_part(const std::byte* at, int bytes) {
+    return _mm256_maskload_epi32(reinterpret_cast<const int*>(at), lane_mask(bytes / 4));
+  }
+};
+
+template <int kCodeBits>
+struct AffineLanes : LanePacked {
+  static constexpr bool kAffine = true;
+  static constexpr int kBits = kCodeBits;
+  static constexpr int kPlanes = 16 / kBits;
+
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
+    const __m256i mask = _mm256_set1_epi16((1 << kBits) - 1);
+    planes[0] = _mm256_and_si256(chunk, mask);
+    for (int p = 1; p + 1 < kPlanes; ++p) planes[p] = _mm256_and_si256(_mm256_srli_epi16(chunk, p * kBits), mask);
+    planes[kPlanes - 1] = _mm256_srli_epi16(chunk, 16 - kBits);
+  }
+};
+
+/// E2M1 codes become twice their value by a table look-up in bytes, then sign-extended words.
+struct Fp4Lanes : LanePacked {
+  static constexpr bool kAffine = false;
+  static constexpr int kBits = 4;
+  static constexpr int kPlanes = 4;
+
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
+    const __m256i doubled = _mm256_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12,  //
+                                             0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i even = _mm256_shuffle_epi8(doubled, _mm256_and_si256(chunk, nibble));
+    const __m256i odd = _mm256_shuffle_epi8(doubled, _mm256_and_si256(_mm256_srli_epi16(chunk, 4), nibble));
+    planes[0] = _mm256_srai_epi16(_mm256_slli_epi16(even, 8), 8);
+    planes[1] = _mm256_srai_epi16(_mm256_slli_epi16(odd, 8), 8);
+    planes[2] = _mm256_srai_epi16(even, 8);
+    planes[3] = _mm256_srai_epi16(odd, 8);
+  }
+};
+
+/// 3, 5 and 6 bits: codes straddle bytes. A chunk is 16 codes; a byte shuffle brings the two bytes of a code into its
+/// lane, a multiplication shifts it to the top of the lane, and one shift for all brings it down.
+template <int kCodeBits>
+struct AffineStream {
+  static constexpr bool kAffine = true;
+  static constexpr int kBits = kCodeBits;
+  static constexpr int kPlanes = 1;
+  static constexpr int kChunkBytes = 2 * kBits;
+  static constexpr int kReadBeyond = 16 - kChunkBytes;
+
+  static __m256i load(const std::byte* at) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+  }
+  /// Reads at most 2 bytes behind the chunk, which a MatrixView permits.
+  static __m256i load_part(const std::byte* at, int) {
+    if constexpr (kBits == 3) return _mm256_broadcastsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)));
+    const __m128i three_words = _mm_setr_epi32(-1, -1, -1, 0);
+    return _mm256_broadcastsi128_si256(_mm_maskload_epi32(reinterpret_cast<const int*>(at), three_words));
+  }
+
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
+    const __m256i words = _mm256_shuffle_epi8(chunk, _mm256_load_si256(&kTables.bytes));
+    planes[0] = _mm256_srli_epi16(_mm256_mullo_epi16(words, _mm256_load_si256(&kTables.factors)), 16 - kBits);
+  }
+
+ private:
+  struct Tables {
+    __m256i bytes;
+    __m256i factors;
+  };
+  static constexpr Tables make_tables() {
+    uint64_t bytes[4] = {};
+    uint64_t factors[4] = {};
+    for (int i = 0; i < 16; ++i) {
+      const auto bit = static_cast<uint64_t>(i * kBits);
+      const int at = i % 4 * 16;
+      bytes[i / 4] |= (bit / 8 | (bit / 8 + 1) << 8) << at;
+      factors[i / 4] |= (uint64_t{1} << (16 - kBits - bit % 8)) << at;
+    }
+    const auto vector = [](const uint64_t(&v)[4]) {
+      return __m256i{static_cast<long long>(v[0]), static_cast<long long>(v[1]), static_cast<long long>(v[2]),
+                     static_cast<long long>(v[3])};
+    };
+    return {vector(bytes), vector(factors)};
+  }
+  static constexpr Tables kTables = make_tables();
+};
+
+}  // namespace
+}  // namespace sluice::kernels

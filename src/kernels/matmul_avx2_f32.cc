@@ -1,0 +1,196 @@
+// AVX2: products in f32, for plain weights, mxfp8 and the exact path of every format.
+//
+// The canonical pattern: lane j of an accumulator adds elements j, j + 8, ... of a row by fused multiply-add, and
+// one fixed tree adds the lanes at the end.
+#include "kernels/matmul_avx2.h"
+#include "kernels/vector_lanes_avx2.h"
+
+namespace sluice::kernels {
+namespace {
+
+/// Columns of the decoded tile: with 8 rows of f32 16 KiB, half of the L1 cache.
+constexpr int kTileColumns = 512;
+
+// --- Eight weights from their codes ---------------------------------------------------------------------------------
+
+/// Plain weights have no groups and any number of columns.
+template <DType kType>
+struct Plain {
+  static constexpr bool kGrouped = false;
+  static constexpr int kElement = kType == DType::f32 ? 4 : 2;
+
+  static __m256 decode(const std::byte* codes, int64_t column) {
+    const std::byte* at = codes + column * kElement;
+    if constexpr (kType == DType::f32) return _mm256_loadu_ps(reinterpret_cast<const float*>(at));
+    if constexpr (kType == DType::f16) return load_f16(reinterpret_cast<const uint16_t*>(at));
+    return load_bf16(reinterpret_cast<const uint16_t*>(at));
+  }
+};
+
+/// Eight codes are kBits bytes. A byte shuffle brings the two bytes of a code into its 32-bit lane.
+template <int kBits>
+struct Affine {
+  static constexpr bool kGrouped = true;
+
+  static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256 bias) {
+    uint64_t eight = 0;
+    memcpy(&eight, codes + column * kBits / 8, kBits);
+    const __m256i stream = _mm256_broadcastq_epi64(_mm_cvtsi64_si128(static_cast<long long>(eight)));
+    const __m256i words = _mm256_shuffle_epi8(stream, bytes());
+    const __m256i code = _mm256_and_si256(_mm256_srlv_epi32(words, shifts()), _mm256_set1_epi32((1 << kBits) - 1));
+    return _mm256_add_ps(_mm256_mul_ps(scale, _mm256_cvtepi32_ps(code)), bias);
+  }
+
+ private:
+  // The byte that code i begins in, and the next one unless that is beyond the eight codes.
+  static constexpr int pair(int i) {
+    const int first = i * kBits / 8;
+    return first | (first + 1 < kBits ? first + 1 : 0x80) << 8 | static_cast<int>(0x80800000U);
+  }
+  static __m256i bytes() {
+    return _mm256_setr_epi32(pair(0), pair(1), pair(2), pair(3), pair(4), pair(5), pair(6), pair(7));
+  }
+  static constexpr int shift(int i) { return i * kBits % 8; }
+  static __m256i shifts() {
+    return _mm256_setr_epi32(shift(0), shift(1), shift(2), shift(3), shift(4), shift(5), shift(6), shift(7));
+  }
+};
+
+struct E2m1 {
+  static constexpr bool kGrouped = true;
+
+  static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256) {
+    int eight = 0;
+    memcpy(&eight, codes + column / 2, sizeof eight);
+    const __m256i code = _mm256_srlv_epi32(_mm256_set1_epi32(eight), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    const __m256 magnitudes = _mm256_setr_ps(0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F);
+    const __m256i sign = _mm256_slli_epi32(_mm256_srli_epi32(code, 3), 31);
+    const __m256 magnitude = _mm256_permutevar8x32_ps(magnitudes, code);  // looks at the low three bits only
+    return _mm256_mul_ps(_mm256_or_ps(magnitude, _mm256_castsi256_ps(sign)), scale);
+  }
+};
+
+struct E4m3 {
+  static constexpr bool kGrouped = true;
+
+  static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256) {
+    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + column));
+    const __m256 value = _mm256_mul_ps(_mm256_cvtph_ps(e4m3_to_f16(_mm_cvtepu8_epi16(eight))), splat(kE4m3InF16));
+    return _mm256_mul_ps(value, scale);
+  }
+};
+
+// --- Products -------------------------------------------------------------------------------------------------------
+
+/// Calls visit(r, column, weights) for columns [begin, end), eight at a time, of every row of the block. Groups are
+/// never cut: begin is a multiple of kTileColumns.
+template <typename Weights, typename Visit>
+void decode_block(const MatrixView& weights, const BlockRows& rows, int begin, int end, Visit visit) {
+  if constexpr (!Weights::kGrouped) {
+    for (int column = begin; column + kLanes <= end; column += kLanes) {
+      for (int r = 0; r < kRowBlock; ++r) visit(r, column, Weights::decode(rows.codes[r], column));
+    }
+    if (const int rest = end % kLanes; rest != 0 && end == weights.cols) {
+      for (int r = 0; r < kRowBlock; ++r) {  // the last columns, filled up with zeros
+        std::byte last[kLanes * Weights::kElement] = {};
+        memcpy(last, rows.codes[r] + int64_t{end - rest} * Weights::kElement,
+               static_cast<size_t>(rest * Weights::kElement));
+        visit(r, end - rest, Weights::decode(last, 0));
+      }
+    }
+  } else {
+    const int group = weights.format.group;
+    const ScaleKind kind = scale_kind(weights.format);
+    const bool biased = weights.format.mode == Mode::affine;
+    alignas(32) float scales[kTileColumns / 16][kRowBlock];
+    alignas(32) float biases[kTileColumns / 16][kRowBlock];
+    const int groups = (end - begin) / group;
+    convert_scales(rows.scales, kind, begin / group, groups, 1.0F, reinterpret_cast<__m256*>(scales));
+    if (biased) convert_scales(rows.biases, kind, begin / group, groups, 1.0F, reinterpret_cast<__m256*>(biases));
+    for (int g = 0; g < groups; ++g) {
+      const int first = begin + g * group;
+      for (int column = first; column < first + group; column += kLanes) {
+        for (int r = 0; r < kRowBlock; ++r) {
+          const __m256 bias = biased ? splat(biases[g][r]) : _mm256_setzero_ps();
+          visit(r, column, Weights::decode(rows.codes[r], column, splat(scales[g][r]), bias));
+        }
+      }
+    }
+  }
+}
+
+__m256 load_input(const InputRow& x, int column, int cols) {
+  return column + kLanes <= cols ? load(x.x + column) : load_part(x.x + column, cols - column);
+}
+
+template <typename Weights>
+void multiply(const MatrixView& weights, int row, int row_count, const InputRow* x, float* const* y, int inputs) {
+  const BlockRows rows(weights, row, row_count);
+  const int cols = weights.cols;
+  __m256 acc[kMaxInputs][kRowBlock];
+  for (int i = 0; i < inputs; ++i) {
+    for (__m256& a : acc[i]) a = _mm256_setzero_ps();
+  }
+  for (int begin = 0; begin < cols; begin += kTileColumns) {
+    const int end = cols - begin < kTileColumns ? cols : begin + kTileColumns;
+    if (inputs < kTileInputs) {
+      for (int i = 0; i < inputs; ++i) {
+        __m256 sums[kRowBlock];
+        for (int r = 0; r < kRowBlock; ++r) sums[r] = acc[i][r];
+        decode_block<Weights>(weights, rows, begin, end, [&](int r, int column, __m256 w) {
+          sums[r] = fma(w, load_input(x[i], column, cols), sums[r]);
+        });
+        for (int r = 0; r < kRowBlock; ++r) acc[i][r] = sums[r];
+      }
+      continue;
+    }
+    __m256 tile[kTileColumns / kLanes][kRowBlock];
+    decode_block<Weights>(weights, rows, begin, end,
+                          [&](int r, int column, __m256 w) { tile[(column - begin) / kLanes][r] = w; });
+    for (int i = 0; i < inputs; ++i) {
+      __m256 sums[kRowBlock];
+      for (int r = 0; r < kRowBlock; ++r) sums[r] = acc[i][r];
+      for (int column = begin; column < end; column += kLanes) {
+        const __m256 xv = load_input(x[i], column, cols);
+        for (int r = 0; r < kRowBlock; ++r) sums[r] = fma(tile[(column - begin) / kLanes][r], xv, sums[r]);
+      }
+      for (int r = 0; r < kRowBlock; ++r) acc[i][r] = sums[r];
+    }
+  }
+  for (int i = 0; i < inputs; ++i) store_rows(y[i], row_count, sum_each(acc[i]));
+}
+
+}  // namespace
+
+void f32_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
+  const Format& format = weights.format;
+  switch (format.mode) {
+    case Mode::plain:
+      if (format.scale_type == DType::f32) return multiply<Plain<DType::f32>>(weights, row, rows, x, y, inputs);
+      if (format.scale_type == DType::f16) return multiply<Plain<DType::f16>>(weights, row, rows, x, y, inputs);
+      return multiply<Plain<DType::bf16>>(weights, row, rows, x, y, inputs);
+    case Mode::mxfp4:
+    case Mode::nvfp4:
+      return multiply<E2m1>(weights, row, rows, x, y, inputs);
+    case Mode::mxfp8:
+      return multiply<E4m3>(weights, row, rows, x, y, inputs);
+    case Mode::affine:
+      break;
+  }
+  switch (format.bits) {
+    case 2:
+      return multiply<Affine<2>>(weights, row, rows, x, y, inputs);
+    case 3:
+      return multiply<Affine<3>>(weights, row, rows, x, y, inputs);
+    case 4:
+      return multiply<Affine<4>>(weights, row, rows, x, y, inputs);
+    case 5:
+      return multiply<Affine<5>>(weights, row, rows, x, y, inputs);
+    case 6:
+      return multiply<Affine<6>>(weights, row, rows, x, y, inputs);
+    default:
+      return multiply<Affine<8>>(weights, row, rows, x, y, inputs);
+  }
+}
+
+}  // namespace sluice::kernels

@@ -1,0 +1,19 @@
+// Single numbers of a weight matrix, decoded the plain way: the reference that the fast kernels are tested against.
+// The encodings are those of docs/checkpoint-format.md.
+#pragma once
+
+#include "kernels/matrix_view.h"
+
+namespace sluice::kernels {
+
+/// Integer weight of row `row`, column `col`: affine, the code; mxfp4 and nvfp4, twice the E2M1 value.
+int integer_weight(const MatrixView& view, int row, int col);
+
+/// Scale and bias of a group of columns (the bias of affine only).
+float group_scale(const MatrixView& view, int row, int group);
+float group_bias(const MatrixView& view, int row, int group);
+
+/// Columns [first, first + count) of row `row` as f32, for every format: w [count].
+void dequantize(const MatrixView& view, int row, int first, int count, float* w);
+
+}  // namespace sluice::kernels

@@ -1,0 +1,79 @@
+#include "kernels/matmul_products.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "kernels/vector_kernels.h"
+
+namespace sluice::kernels {
+namespace {
+
+/// Weight bytes of one claim: long enough for the memory to stream, short enough that the workers end together.
+constexpr std::int64_t kClaimBytes = 64 * 1024;
+
+/// Row blocks that meet a set of inputs before the next set: both stay in the L2 cache meanwhile.
+constexpr int kStrip = 8;
+
+int row_blocks(const MatrixView& weights) { return (weights.rows + kRowBlock - 1) / kRowBlock; }
+
+/// One row block of a product for inputs [first, first + inputs).
+void compute_block(const Context& context, const Product& product, int block, int first, int inputs) {
+  const int row = block * kRowBlock;
+  const int rows = std::min(kRowBlock, product.weights->rows - row);
+  float* y[kMaxInputs] = {};
+  if (product.up == nullptr) {
+    for (int i = 0; i < inputs; ++i) y[i] = product.y[first + i] + row;
+    multiply_block(context, *product.weights, row, rows, product.x + first, y, inputs);
+    return;
+  }
+  float gate[kMaxInputs * kRowBlock];
+  float up[kMaxInputs * kRowBlock];
+  for (int i = 0; i < inputs; ++i) y[i] = gate + i * rows;
+  multiply_block(context, *product.weights, row, rows, product.x + first, y, inputs);
+  for (int i = 0; i < inputs; ++i) y[i] = up + i * rows;
+  multiply_block(context, *product.up, row, rows, product.up_x + first, y, inputs);
+  context.isa.vector->swiglu(gate, up, std::int64_t{inputs} * rows, gate);
+  for (int i = 0; i < inputs; ++i) std::copy_n(gate + i * rows, rows, product.y[first + i] + row);
+}
+
+void compute_blocks(const Context& context, const Product& product, int begin, int end) {
+  for (int strip = begin; strip < end; strip += kStrip) {
+    for (int first = 0; first < product.inputs; first += kMaxInputs) {
+      const int inputs = std::min(kMaxInputs, product.inputs - first);
+      for (int block = strip; block < std::min(strip + kStrip, end); ++block) {
+        compute_block(context, product, block, first, inputs);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void multiply_block(const Context& context, const MatrixView& weights, int row, int rows, const InputRow* x,
+                    float* const* y, int inputs) {
+  const MatmulKernels& kernels = *context.isa.matmul;
+  (x->codes != nullptr ? kernels.int16_block : kernels.f32_block)(weights, row, rows, x, y, inputs);
+}
+
+void run_products(const Context& context, std::span<const Product> products, Workspace& workspace) {
+  if (products.empty()) return;
+  const Workspace::Mark mark(workspace);
+  const auto ends = workspace.take<std::int64_t>(products.size());  // ends[i]: blocks of products 0..i
+  std::int64_t blocks = 0;
+  for (std::size_t i = 0; i < products.size(); ++i) ends[i] = blocks += row_blocks(*products[i].weights);
+
+  const std::int64_t block_bytes = std::max<std::int64_t>(1, products[0].weights->row_stride * kRowBlock);
+  const std::int64_t fair_share = blocks / (4 * std::int64_t{context.team.size()});
+  const std::int64_t grain = std::max<std::int64_t>(1, std::min(kClaimBytes / block_bytes, fair_share));
+  context.team.parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+    auto i = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin());
+    for (; begin < end; ++i) {
+      const std::int64_t first = ends[i] - row_blocks(*products[i].weights);
+      const std::int64_t stop = std::min(end, ends[i]);
+      compute_blocks(context, products[i], static_cast<int>(begin - first), static_cast<int>(stop - first));
+      begin = stop;
+    }
+  });
+}
+
+}  // namespace sluice::kernels

@@ -1,0 +1,31 @@
+// How one dispatch is shared out: any number of matrix products, cut into row blocks.
+#pragma once
+
+#include <span>
+
+#include "kernels/isa.h"
+#include "kernels/matmul_kernels.h"
+#include "kernels/matrix_view.h"
+#include "kernels/workspace.h"
+
+namespace sluice::kernels {
+
+/// y[i] = weights x[i], or silu(weights x[i]) * (up up_x[i]) if there is an `up` of the same shape.
+struct Product {
+  const MatrixView* weights = nullptr;
+  const InputRow* x = nullptr;  // [inputs]
+  float* const* y = nullptr;    // [inputs], each to [weights->rows]
+  int inputs = 0;
+  const MatrixView* up = nullptr;
+  const InputRow* up_x = nullptr;  // x in the layout of `up`
+};
+
+/// y[i][r] = W[row + r] x[i] for one row block; rows <= kRowBlock, inputs <= kMaxInputs, all inputs prepared for
+/// the format of `weights`.
+void multiply_block(const Context& context, const MatrixView& weights, int row, int rows, const InputRow* x,
+                    float* const* y, int inputs);
+
+/// Computes all products in one dispatch. Neither the cut nor the order changes a bit of the result.
+void run_products(const Context& context, std::span<const Product> products, Workspace& workspace);
+
+}  // namespace sluice::kernels

@@ -1,0 +1,118 @@
+// One token through all its experts in one fork-join: no dispatch and no memory traffic between the projections.
+#include <algorithm>
+#include <atomic>
+#include <cassert>
+
+#include "kernels/matmul.h"
+#include "kernels/matmul_inputs.h"
+#include "kernels/matmul_products.h"
+#include "kernels/vector_kernels.h"
+
+namespace sluice::kernels {
+namespace {
+
+/// Inner rows that one claim of the first phase computes, at least: small, so that the workers end together.
+constexpr int kInnerUnit = 64;
+
+/// The largest group of any format.
+constexpr int kMaxGroup = 128;
+
+/// Between the phases: the activated inner rows of every expert.
+struct Inner {
+  ActivationLayout layout;  // group 0: the down projections take f32
+  std::span<float> values;  // [experts, inner]
+  std::int16_t* codes;      // as InputRow, [experts, ...]
+  float* scales;
+  float* sums;
+};
+
+Inner take_inner(const Context& context, const MatrixView& down, std::size_t experts, Workspace& workspace) {
+  const std::size_t count = experts * static_cast<std::size_t>(down.cols);
+  Inner inner{{}, workspace.take<float>(count), nullptr, nullptr, nullptr};
+  if (uses_int16(context, down.format)) {
+    inner.layout = context.isa.matmul->layout(down.format);
+    inner.codes = workspace.take<std::int16_t>(count + kActivationSlack).data();
+    inner.scales = workspace.take<float>(count / static_cast<std::size_t>(inner.layout.group)).data();
+    inner.sums = workspace.take<float>(count / static_cast<std::size_t>(inner.layout.group)).data();
+  }
+  return inner;
+}
+
+InputRow inner_row(const Inner& inner, int expert, int cols) {
+  const std::int64_t at = std::int64_t{expert} * cols;
+  const float* x = inner.values.data() + at;
+  if (inner.layout.group == 0) return {x};
+  const std::int64_t group = at / inner.layout.group;
+  return {x, inner.codes + at, inner.scales + group, inner.sums + group};
+}
+
+/// First phase: rows [begin, end) of the inner values of one expert.
+void compute_inner(const Context& context, const ExpertViews& expert, const InputRow* gate_x, const InputRow* up_x,
+                   const Inner& inner, std::int64_t offset, int begin, int end) {
+  float* gate = inner.values.data() + offset + begin;
+  float up[std::max(kInnerUnit, kMaxGroup)];
+  for (int row = begin; row < end; row += kRowBlock) {
+    const int rows = std::min(kRowBlock, end - row);
+    float* gate_y = gate + (row - begin);
+    float* up_y = up + (row - begin);
+    multiply_block(context, expert.gate, row, rows, gate_x, &gate_y, 1);
+    multiply_block(context, expert.up, row, rows, up_x, &up_y, 1);
+  }
+  context.isa.vector->swiglu(gate, up, end - begin, gate);
+  if (inner.layout.group == 0) return;
+  const std::int64_t at = offset + begin;
+  const std::int64_t group = at / inner.layout.group;
+  context.isa.matmul->quantize(gate, end - begin, inner.layout, inner.codes + at, inner.scales + group,
+                               inner.sums + group);
+}
+
+/// Second phase: one row block of y, summed over the experts in their order.
+void compute_outputs(const Context& context, std::span<const ExpertViews> experts, std::span<const float> weights,
+                     const Inner& inner, int row, float* y) {
+  const int rows = std::min(kRowBlock, experts[0].down.rows - row);
+  std::fill_n(y + row, rows, 0.0F);
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    float product[kRowBlock];
+    float* product_y = product;
+    const InputRow x = inner_row(inner, static_cast<int>(e), experts[e].down.cols);
+    multiply_block(context, experts[e].down, row, rows, &x, &product_y, 1);
+    context.isa.matmul->weighted_add(weights[e], product, rows, y + row);
+  }
+}
+
+}  // namespace
+
+void moe_fused(const Context& context, std::span<const ExpertViews> experts, std::span<const float> weights,
+               [[maybe_unused]] Activation activation, const float* x, float* y, Workspace& workspace) {
+  assert(!experts.empty() && experts.size() == weights.size() && activation == Activation::swiglu);
+  const Workspace::Mark mark(workspace);
+  const ExpertViews& shape = experts[0];
+  const int inner_rows = shape.gate.rows;
+  const int hidden_rows = shape.down.rows;
+  PreparedInputs prepared(context, x, 1, shape.gate.cols, workspace);
+  const InputRow* gate_x = prepared.for_weights(shape.gate.format);
+  const InputRow* up_x = prepared.for_weights(shape.up.format);
+  const Inner inner = take_inner(context, shape.down, experts.size(), workspace);
+
+  // A claim is whole groups of the down projection: whoever computes a group also rounds it for the second phase.
+  const int claim = std::max(kInnerUnit, inner.layout.group);
+  const int units = (inner_rows + claim - 1) / claim;  // per expert
+  const int unit_count = units * static_cast<int>(experts.size());
+  std::atomic<int> next_unit{0};
+  std::atomic<int> next_row{0};
+  // Claims, not fixed shares: a worker that the system interrupts holds up nobody.
+  context.team.run([&](int) {
+    for (int unit; (unit = next_unit.fetch_add(1, std::memory_order_relaxed)) < unit_count;) {
+      const int e = unit / units;
+      const int begin = unit % units * claim;
+      compute_inner(context, experts[static_cast<std::size_t>(e)], gate_x, up_x, inner, std::int64_t{e} * inner_rows,
+                    begin, std::min(begin + claim, inner_rows));
+    }
+    context.team.barrier();
+    for (int row; (row = next_row.fetch_add(kRowBlock, std::memory_order_relaxed)) < hidden_rows;) {
+      compute_outputs(context, experts, weights, inner, row, y);
+    }
+  });
+}
+
+}  // namespace sluice::kernels

@@ -1,0 +1,126 @@
+#include "model/model.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+#include "model/model_state.h"
+#include "stream/drive_probe.h"
+
+namespace sluice::model {
+namespace {
+
+/// Transfers in flight at most: beyond it no drive gains bandwidth.
+constexpr unsigned kQueueDepth = 128;
+
+int chosen_threads(const RuntimeSettings& settings) {
+  return settings.threads > 0 ? settings.threads : kernels::available_cpus();
+}
+
+}  // namespace
+
+Model::State::State(std::unique_ptr<ModelPlan> planned, const RuntimeSettings& chosen, int threads)
+    : plan(std::move(planned)),
+      settings(chosen),
+      team(threads),
+      context{kernels::select_isa(chosen.isa), team, chosen.activations} {}
+
+void Model::State::load(const LoadProgress& progress) {
+  const std::span<const stream::FileInfo> files = plan->checkpoint.files();
+  const auto largest = std::max_element(files.begin(), files.end(),
+                                        [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
+  reader.emplace(stream::Reader::open(settings.io, largest->path, kQueueDepth));
+  for (const stream::FileInfo& file : files) reader->add_file(file.path);
+  plan->dense.load(*reader, progress);
+  if (!plan->experts.empty()) {
+    std::vector<cache::LayerExperts> records;
+    for (const ExpertLayout& layout : plan->experts) records.push_back(layout.records);
+    cache::CacheOptions options;
+    options.slots_per_layer = plan->budget.slots_per_layer;
+    options.policy = settings.policy;
+    cache = std::make_unique<cache::ExpertCache>(std::move(records), options, *reader);
+    moe = std::make_unique<MoeExecutor>(context, *cache, plan->experts, settings.moe_path);
+  }
+  rows.reserve(static_cast<std::size_t>(plan->budget.chunk_tokens));
+}
+
+Model::Model() = default;
+Model::~Model() = default;
+
+std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const RuntimeSettings& settings,
+                                   const LoadProgress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  std::unique_ptr<Model> model(new Model);
+  model->state_ = std::make_unique<State>(std::make_unique<ModelPlan>(directory, settings), settings,
+                                          chosen_threads(settings));
+  State& state = *model->state_;
+  state.load(progress);
+
+  const ModelPlan& plan = *state.plan;
+  ModelInfo& info = state.info;
+  info.model_type = plan.spec.model_type;
+  info.directory = directory;
+  info.hidden = plan.spec.hidden;
+  info.vocabulary = plan.spec.vocabulary;
+  info.layers = static_cast<int>(plan.spec.layers.size());
+  info.context = plan.context;
+  info.moe_layers = static_cast<int>(plan.experts.size());
+  info.experts = plan.expert_count();
+  info.top_k = plan.top_k;
+  info.slots_per_layer = plan.budget.slots_per_layer;
+  info.prefill_chunk = plan.budget.chunk_tokens;
+  info.threads = state.team.size();
+  info.isa = state.context.isa.name;
+  info.cache_type = plan.cache_type;
+  info.dense_bytes = plan.budget.dense_bytes;
+  info.expert_bytes = plan.expert_bytes();
+  info.slot_bytes = state.cache ? state.cache->slot_bytes() : 0;
+  info.kv_bytes = plan.budget.kv_bytes;
+  info.scratch_bytes = plan.budget.scratch_bytes;
+  info.budget_bytes = plan.budget.limit_bytes.value_or(plan.budget.total_bytes());
+  info.token_dense_bytes = plan.token_dense_bytes();
+  info.token_expert_bytes = plan.token_expert_bytes();
+  info.slots_origin = plan.budget.origin;
+  info.notices = plan.notices;
+  if (!settings.io.empty() && settings.io != state.reader->choice().engine) {
+    info.notices.push_back(state.reader->choice().reason);
+  }
+  info.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return model;
+}
+
+Session Model::new_session() const { return {state_->plan->kv_shapes, state_->plan->context}; }
+
+void Model::forward(std::span<const SequenceStep> steps, LogitsSink sink) { state_->forward(steps, sink); }
+
+void Model::prefill(Session& session, std::span<const int> tokens, LogitsWanted logits, LogitsSink sink) {
+  const auto chunk = static_cast<std::size_t>(state_->info.prefill_chunk);
+  for (std::size_t done = 0; done < tokens.size();) {
+    const std::size_t count = std::min(chunk, tokens.size() - done);
+    const bool last = done + count == tokens.size();
+    const LogitsWanted wanted = logits == LogitsWanted::last && !last ? LogitsWanted::none : logits;
+    const SequenceStep step{&session, tokens.subspan(done, count), wanted};
+    forward(std::span(&step, 1),
+            [&](int s, int row, std::span<float> values) { sink(s, static_cast<int>(done) + row, values); });
+    done += count;
+  }
+}
+
+const ModelInfo& Model::info() const { return state_->info; }
+const ModelSpec& Model::spec() const { return state_->plan->spec; }
+const cache::ExpertCache* Model::experts() const { return state_->cache.get(); }
+const stream::Reader& Model::reader() const { return *state_->reader; }
+kernels::ThreadTeam& Model::team() { return state_->team; }
+const stream::Checkpoint& Model::checkpoint() const { return state_->plan->checkpoint; }
+std::span<const std::byte> Model::resident_weights() const { return state_->plan->dense.bytes(); }
+
+double Model::probe_disk_bandwidth() {
+  if (!state_->disk_bandwidth) {
+    state_->disk_bandwidth = stream::probe_bandwidth(*state_->reader, state_->plan->checkpoint.files());
+  }
+  return *state_->disk_bandwidth;
+}
+
+void Model::observe_routes(RouteObserver observer) { state_->observer = std::move(observer); }
+
+}  // namespace sluice::model

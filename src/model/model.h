@@ -1,0 +1,109 @@
+// A loaded model: dense weights in memory, routed experts behind the slot cache, and the forward pass.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cache/expert_cache.h"
+#include "kernels/thread_team.h"
+#include "model/session.h"
+#include "model/settings.h"
+#include "model/spec.h"
+#include "stream/checkpoint.h"
+#include "stream/reader.h"
+
+namespace sluice::model {
+
+/// Which rows of a step get logits.
+enum class LogitsWanted : std::uint8_t { none, last, all };
+
+/// What one sequence adds in one forward pass: a prompt chunk, or one decoded token.
+struct SequenceStep {
+  Session* session = nullptr;
+  std::span<const int> tokens;  // appended to the session; ids below the vocabulary size
+  LogitsWanted logits = LogitsWanted::last;
+};
+
+/// Receives the logits of one wanted row: the index of its step, the row in that step, f32 [vocabulary]. The span is
+/// valid during the call; the receiver may overwrite it.
+using LogitsSink = kernels::FunctionRef<void(int step, int row, std::span<float> logits)>;
+
+/// Sees every routing decision: MoE layer, row of the pass, chosen ids and their weights [top_k], ids in descending
+/// order of router probability.
+using RouteObserver = std::function<void(int moe_layer, int row, std::span<const int> ids, std::span<const float> weights)>;
+
+/// Told during load: bytes of dense weights read so far and in all.
+using LoadProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+/// Sizes that were settled at load, for statistics and `inspect`.
+struct ModelInfo {
+  std::string model_type;
+  std::filesystem::path directory;
+  int hidden = 0, vocabulary = 0, layers = 0, context = 0;
+  int moe_layers = 0, experts = 0, top_k = 0;  // experts: of the largest layer; 0 for dense models
+  int slots_per_layer = 0;
+  int prefill_chunk = 0;
+  int threads = 0;
+  std::string isa;
+  DType cache_type = DType::f16;    // of keys and values
+  std::uint64_t dense_bytes = 0;    // resident weights
+  std::uint64_t expert_bytes = 0;   // all routed experts, on disk
+  std::uint64_t slot_bytes = 0;     // slots in memory
+  std::uint64_t kv_bytes = 0;       // at full context
+  std::uint64_t scratch_bytes = 0;  // of one prefill chunk
+  std::uint64_t budget_bytes = 0;   // what the process may use
+  std::uint64_t token_dense_bytes = 0;   // dense weight bytes one decoded token touches
+  std::uint64_t token_expert_bytes = 0;  // expert bytes one decoded token touches
+  std::string slots_origin;         // why there are that many slots
+  double load_seconds = 0;
+  std::vector<std::string> notices;  // "requested X, got Y because Z": settings without effect, for the user
+};
+
+/// A model and everything it runs on. Used by one thread, which drives the thread team. Not movable: parts of it
+/// refer to each other.
+class Model {
+ public:
+  /// Opens and checks the checkpoint, plans memory, reads the dense weights. Throws Error naming the file, tensor or
+  /// key that is wrong.
+  static std::unique_ptr<Model> load(const std::filesystem::path& directory, const RuntimeSettings& settings,
+                                     const LoadProgress& progress = {});
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  Session new_session() const;
+
+  /// Runs all steps as one batch, appends their tokens to the sessions and gives the wanted logits to `sink`, in order
+  /// of step and row. A session takes part at most once. At most prefill_chunk rows in all. Results of a sequence do not depend on what else is in the
+  /// batch. Throws Error when a read fails or a context is full (then no token was appended). A step with several
+  /// tokens counts as prefill, one with a single token as decode.
+  void forward(std::span<const SequenceStep> steps, LogitsSink sink);
+
+  /// forward() over a long run of tokens of one session, in chunks. `row` in the sink counts from the first token.
+  void prefill(Session& session, std::span<const int> tokens, LogitsWanted logits, LogitsSink sink);
+
+  const ModelInfo& info() const;
+  const ModelSpec& spec() const;
+  const cache::ExpertCache* experts() const;  // null for dense models
+  const stream::Reader& reader() const;
+  kernels::ThreadTeam& team();
+  const stream::Checkpoint& checkpoint() const;
+  /// The dense weights as they lie in memory, for the memory probe.
+  std::span<const std::byte> resident_weights() const;
+  /// Bytes per second this drive reads of this checkpoint: a short probe, made once on first call; 0 if too small.
+  double probe_disk_bandwidth();
+
+  void observe_routes(RouteObserver observer);
+
+ private:
+  Model();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace sluice::model

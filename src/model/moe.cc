@@ -1,0 +1,164 @@
+#include "model/moe.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+namespace sluice::model {
+
+using cache::ReadyExpert;
+using kernels::GatherJob;
+using kernels::MatrixView;
+using kernels::Workspace;
+
+/// The routes of a batch, sorted twice: per row by ascending expert id (the canonical order of the sum) and per expert
+/// (the order of the work). A pair is one (row, expert); its index is row * top_k + rank of the expert in the row.
+struct MoeExecutor::Routes {
+  int top_k = 0;
+  std::span<float> weights;       // [T * top_k] by pair
+  std::span<int> distinct;        // expert ids that occur, ascending
+  std::span<int> pairs;           // [T * top_k] pair indices grouped by expert
+  std::span<int> expert_begin;    // [experts + 1] where an expert's pairs start
+};
+
+MoeExecutor::MoeExecutor(const kernels::Context& context, cache::ExpertCache& cache,
+                         std::span<const ExpertLayout> layouts, MoePath path)
+    : context_(context), cache_(cache), layouts_(layouts), path_(path) {}
+
+MoeExecutor::Routes MoeExecutor::sort_routes(const MoeBatch& batch, int experts, int top_k,
+                                             Workspace& workspace) const {
+  const auto pairs = static_cast<std::size_t>(batch.rows) * static_cast<std::size_t>(top_k);
+  Routes routes{top_k, workspace.take<float>(pairs), {}, workspace.take<int>(pairs),
+                workspace.take<int>(static_cast<std::size_t>(experts) + 1)};
+  const std::span<int> expert_of = workspace.take<int>(pairs);
+  const std::span<int> order = workspace.take<int>(static_cast<std::size_t>(top_k));
+  std::fill(routes.expert_begin.begin(), routes.expert_begin.end(), 0);
+  for (std::size_t row = 0; row < static_cast<std::size_t>(batch.rows); ++row) {
+    const std::size_t first = row * static_cast<std::size_t>(top_k);
+    for (int j = 0; j < top_k; ++j) order[static_cast<std::size_t>(j)] = j;
+    std::sort(order.begin(), order.end(), [&](int a, int b) {
+      return batch.ids[first + static_cast<std::size_t>(a)] < batch.ids[first + static_cast<std::size_t>(b)];
+    });
+    for (std::size_t rank = 0; rank < order.size(); ++rank) {
+      const std::size_t source = first + static_cast<std::size_t>(order[rank]);
+      expert_of[first + rank] = batch.ids[source];
+      routes.weights[first + rank] = batch.weights[source];
+      ++routes.expert_begin[static_cast<std::size_t>(batch.ids[source]) + 1];
+    }
+  }
+  // Counting sort of the pairs by expert.
+  std::span<int> distinct = workspace.take<int>(std::min(pairs, static_cast<std::size_t>(experts)));
+  std::size_t found = 0;
+  for (int e = 0; e < experts; ++e) {
+    const auto at = static_cast<std::size_t>(e);
+    if (routes.expert_begin[at + 1] > 0) distinct[found++] = e;
+    routes.expert_begin[at + 1] += routes.expert_begin[at];
+  }
+  routes.distinct = distinct.first(found);
+  const std::span<int> next = workspace.take<int>(static_cast<std::size_t>(experts));
+  std::copy_n(routes.expert_begin.begin(), experts, next.begin());
+  for (std::size_t pair = 0; pair < pairs; ++pair) {
+    routes.pairs[static_cast<std::size_t>(next[static_cast<std::size_t>(expert_of[pair])]++)] = static_cast<int>(pair);
+  }
+  return routes;
+}
+
+void MoeExecutor::run(const MoeBatch& batch, float* y, Workspace& workspace) {
+  const Workspace::Mark mark(workspace);
+  const ExpertLayout& layout = layouts_[static_cast<std::size_t>(batch.layer)];
+  const int hidden = layout.down.rows;
+  const Routes routes = sort_routes(batch, layout.records.experts, layout.top_k, workspace);
+  cache::Lease lease = cache_.acquire(batch.layer, routes.distinct, batch.phase, batch.step);
+  const bool may_fuse = path_ == MoePath::fused || path_ == MoePath::automatic;
+  if (may_fuse && batch.rows == 1 && lease.all_resident()) {
+    run_fused(layout, routes, lease.next(), batch, y, workspace);
+    return;
+  }
+  const auto pairs = static_cast<std::size_t>(batch.rows) * static_cast<std::size_t>(layout.top_k);
+  const std::span<float> outputs = workspace.take<float>(pairs * static_cast<std::size_t>(hidden));
+  for (auto ready = lease.next(); !ready.empty(); ready = lease.next()) {
+    run_batch(layout, routes, ready, batch, outputs.data(), workspace);
+  }
+  kernels::weighted_sum(context_, outputs.data(), routes.weights.data(), batch.rows, layout.top_k, hidden, y);
+}
+
+void MoeExecutor::run_fused(const ExpertLayout& layout, const Routes& routes, std::span<const ReadyExpert> ready,
+                            const MoeBatch& batch, float* y, Workspace& workspace) {
+  const std::span<kernels::ExpertViews> experts = workspace.take<kernels::ExpertViews>(ready.size());
+  for (const ReadyExpert& expert : ready) {
+    // With one row, the rank of an expert in the row is its place in the canonical order.
+    const auto rank = std::lower_bound(routes.distinct.begin(), routes.distinct.end(), expert.id) - routes.distinct.begin();
+    experts[static_cast<std::size_t>(rank)] = layout.views(expert.parts);
+  }
+  kernels::moe_fused(context_, experts, routes.weights, kernels::Activation::swiglu, batch.x, y, workspace);
+}
+
+void MoeExecutor::run_batch(const ExpertLayout& layout, const Routes& routes, std::span<const ReadyExpert> ready,
+                            const MoeBatch& batch, float* outputs, Workspace& workspace) {
+  const Workspace::Mark mark(workspace);
+  const std::span<MatrixView> gate = workspace.take<MatrixView>(ready.size());
+  const std::span<MatrixView> up = workspace.take<MatrixView>(ready.size());
+  const std::span<MatrixView> down = workspace.take<MatrixView>(ready.size());
+  std::size_t count = 0;  // of pairs whose expert is in this batch
+  for (const ReadyExpert& expert : ready) {
+    const auto e = static_cast<std::size_t>(expert.id);
+    count += static_cast<std::size_t>(routes.expert_begin[e + 1] - routes.expert_begin[e]);
+  }
+  // Rows of the intermediate are numbered within the batch; outputs go to their pair.
+  const std::span<GatherJob> in = workspace.take<GatherJob>(count);
+  const std::span<GatherJob> out = workspace.take<GatherJob>(count);
+  const std::span<int> job_begin = workspace.take<int>(ready.size() + 1);
+  int job = 0;
+  for (std::size_t i = 0; i < ready.size(); ++i) {
+    const kernels::ExpertViews views = layout.views(ready[i].parts);
+    gate[i] = views.gate;
+    up[i] = views.up;
+    down[i] = views.down;
+    job_begin[i] = job;
+    const auto e = static_cast<std::size_t>(ready[i].id);
+    for (int p = routes.expert_begin[e]; p < routes.expert_begin[e + 1]; ++p, ++job) {
+      const int pair = routes.pairs[static_cast<std::size_t>(p)];
+      in[static_cast<std::size_t>(job)] = {static_cast<int>(i), pair / routes.top_k, job};
+      out[static_cast<std::size_t>(job)] = {static_cast<int>(i), job, pair};
+    }
+  }
+  job_begin[ready.size()] = job;
+
+  const int width = layout.gate.rows;
+  const int jobs = static_cast<int>(count);
+  const auto inner_size = count * static_cast<std::size_t>(width);
+  const std::span<float> inner = workspace.take<float>(inner_size);
+  switch (path_) {
+    case MoePath::automatic:
+    case MoePath::fused:
+    case MoePath::stacked:
+      kernels::gather_glu(context_, gate, up, kernels::Activation::swiglu, batch.x, batch.rows, in, inner.data(),
+                          workspace);
+      kernels::gather_matmul(context_, down, inner.data(), jobs, out, outputs, workspace);
+      break;
+    case MoePath::stacked_split: {
+      const std::span<float> up_rows = workspace.take<float>(inner_size);
+      kernels::gather_matmul(context_, gate, batch.x, batch.rows, in, inner.data(), workspace);
+      kernels::gather_matmul(context_, up, batch.x, batch.rows, in, up_rows.data(), workspace);
+      kernels::swiglu(context_, inner.data(), up_rows.data(), static_cast<std::int64_t>(inner_size), inner.data());
+      kernels::gather_matmul(context_, down, inner.data(), jobs, out, outputs, workspace);
+      break;
+    }
+    case MoePath::per_expert: {
+      const std::span<float> up_rows = workspace.take<float>(inner_size);
+      for (std::size_t i = 0; i < ready.size(); ++i) {
+        const auto first = static_cast<std::size_t>(job_begin[i]);
+        const auto n = static_cast<std::size_t>(job_begin[i + 1]) - first;
+        kernels::gather_matmul(context_, gate, batch.x, batch.rows, in.subspan(first, n), inner.data(), workspace);
+        kernels::gather_matmul(context_, up, batch.x, batch.rows, in.subspan(first, n), up_rows.data(), workspace);
+        float* rows = inner.data() + first * static_cast<std::size_t>(width);
+        kernels::swiglu(context_, rows, up_rows.data() + first * static_cast<std::size_t>(width),
+                        static_cast<std::int64_t>(n) * width, rows);
+        kernels::gather_matmul(context_, down, inner.data(), jobs, out.subspan(first, n), outputs, workspace);
+      }
+      break;
+    }
+  }
+}
+
+}  // namespace sluice::model

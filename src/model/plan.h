@@ -1,0 +1,55 @@
+// What a model will need, worked out from its headers and config before anything large is read or reserved.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cache/budget.h"
+#include "kernels/attention.h"
+#include "model/config.h"
+#include "model/expert_layout.h"
+#include "model/quantization.h"
+#include "model/settings.h"
+#include "model/spec.h"
+#include "model/weights.h"
+#include "stream/checkpoint.h"
+
+namespace sluice::model {
+
+/// Everything known about a checkpoint without its tensor data. Not movable: its parts refer to each other.
+struct ModelPlan {
+  /// Reads config.json and the safetensors headers, checks every tensor the model needs, and divides memory by
+  /// `settings`. Throws Error naming the file, key, tensor or flag.
+  ModelPlan(const std::filesystem::path& directory, const RuntimeSettings& settings);
+  ModelPlan(const ModelPlan&) = delete;
+  ModelPlan& operator=(const ModelPlan&) = delete;
+
+  Config config;
+  ModelSpec spec;
+  stream::Checkpoint checkpoint;
+  Quantization quantization;
+  ModelWeights weights;                     // views are filled by dense.load()
+  DenseLoader dense;
+  std::vector<ExpertLayout> experts;        // [MoE layers]
+  std::vector<kernels::KvShape> kv_shapes;  // [layers]
+  DType cache_type = DType::f16;            // of keys and values
+  int context = 0;                          // positions
+  int top_k = 0;                            // experts per token, as it will be used; 0 for dense models
+  cache::Budget budget;
+  std::vector<std::string> notices;         // "requested X, got Y because Z"
+
+  int expert_count() const;           // of the largest layer; 0 for dense models
+  std::uint64_t expert_bytes() const;        // of all routed experts, as stored
+  std::uint64_t token_expert_bytes() const;  // of the experts of one token
+  std::uint64_t token_dense_bytes() const;   // of the dense weights one token touches
+};
+
+/// The element type of keys and values when nobody asks for one: f32 where one position of all layers takes at most
+/// 16 KiB in it, else f16. It depends on the model alone, so memory settings cannot change a token. Rounding keys and
+/// values to f16 is the largest error of the default arithmetic (docs/arithmetic.md has the figures), and small models
+/// can do without it at no cost worth naming; a large one would pay with expert slots.
+DType default_cache_type(const ModelSpec& spec);
+
+}  // namespace sluice::model

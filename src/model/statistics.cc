@@ -1,0 +1,256 @@
+#include "model/statistics.h"
+
+#include <fmt/core.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <string_view>
+
+#include "base/units.h"
+
+namespace sluice::model {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+std::optional<double> ratio(double part, double whole) {
+  return whole > 0 ? std::optional(part / whole) : std::nullopt;
+}
+
+std::optional<double> hit_rate(const cache::LookupCounts& counts) {
+  return ratio(static_cast<double>(counts.hits), static_cast<double>(counts.lookups));
+}
+
+/// Absent values are null, never a made-up number.
+ordered_json number(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(nullptr); }
+ordered_json known(double value) { return value > 0 ? ordered_json(value) : ordered_json(nullptr); }
+
+ordered_json counts_json(const cache::LookupCounts& counts) {
+  return {{"lookups", counts.lookups},
+          {"hits", counts.hits},
+          {"misses_cold", counts.misses_cold},
+          {"misses_capacity", counts.misses_capacity},
+          {"hit_rate", number(hit_rate(counts))}};
+}
+
+std::string_view reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop_token:
+      return "stop_token";
+    case FinishReason::max_tokens:
+      return "max_tokens";
+    case FinishReason::context_full:
+      return "context_full";
+    case FinishReason::cancelled:
+      return "cancelled";
+  }
+  return "";
+}
+
+std::string percent(std::uint64_t part, std::uint64_t whole) {
+  return fmt::format("{:.1f}", whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));
+}
+
+/// The tighter of the two bounds and its name.
+struct Binding {
+  double tok_per_s;
+  std::string_view name;
+};
+
+std::optional<Binding> binding(const RunStatistics& s) {
+  const std::optional<double> disk = s.disk_bound();
+  const std::optional<double> memory = s.memory_bound();
+  if (disk && (!memory || *disk <= *memory)) return Binding{*disk, "disk"};
+  if (memory) return Binding{*memory, "memory"};
+  return std::nullopt;
+}
+
+/// Bytes per second at which all threads together sweep the dense weights where they lie: the memory that a token
+/// really touches, and no other is needed. Best of the sweeps that fit into a short time.
+double probe_memory_bandwidth(Model& model) {
+  using Clock = std::chrono::steady_clock;
+  constexpr double kProbeSeconds = 0.05;
+  constexpr std::int64_t kLanes = 8;  // independent sums, so that loads and not additions are what takes time
+  const std::span<const std::byte> weights = model.resident_weights();
+  const auto words = static_cast<std::int64_t>(weights.size() / sizeof(std::uint64_t));
+  if (words < kLanes) return 0;
+  const auto* data = reinterpret_cast<const std::uint64_t*>(weights.data());
+  std::atomic<std::uint64_t> sink{0};  // keeps the reads from being optimised away
+  double best = 0;
+  double spent = 0;
+  while (spent < kProbeSeconds) {
+    const auto start = Clock::now();
+    model.team().parallel_for(words, words / (4 * model.team().size()) + 1, [&](std::int64_t begin, std::int64_t end) {
+      std::array<std::uint64_t, kLanes> sums{};
+      for (std::int64_t i = begin; i + kLanes <= end; i += kLanes) {
+        for (std::int64_t lane = 0; lane < kLanes; ++lane) sums[static_cast<std::size_t>(lane)] += data[i + lane];
+      }
+      sink.fetch_add(std::accumulate(sums.begin(), sums.end(), std::uint64_t{0}));
+    });
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    spent += seconds;
+    best = std::max(best, static_cast<double>(weights.size()) / seconds);
+  }
+  return best;
+}
+
+}  // namespace
+
+std::optional<double> RunStatistics::disk_bound() const {
+  if (disk_bytes_per_second <= 0 || generation.decode_steps == 0 || decode_lookups.bytes_read == 0) return std::nullopt;
+  return disk_bytes_per_second * generation.decode_steps / static_cast<double>(decode_lookups.bytes_read);
+}
+
+std::optional<double> RunStatistics::memory_bound() const {
+  const std::uint64_t touched = model.token_dense_bytes + model.token_expert_bytes;
+  if (memory_bytes_per_second <= 0 || touched == 0) return std::nullopt;
+  return memory_bytes_per_second / static_cast<double>(touched);
+}
+
+double RunStatistics::decode_speed() const {
+  return generation.decode_seconds > 0 ? generation.decode_steps / generation.decode_seconds : 0;
+}
+
+double RunStatistics::prefill_speed() const {
+  return generation.prefill_seconds > 0 ? generation.prompt_tokens / generation.prefill_seconds : 0;
+}
+
+RunStatistics collect_statistics(Model& model, const GenerateResult& generation, std::vector<SettingRecord> settings,
+                                 bool probe) {
+  RunStatistics s;
+  s.model = model.info();
+  s.settings = std::move(settings);
+  s.generation = generation;
+  if (const cache::ExpertCache* experts = model.experts()) {
+    s.prefill_lookups = experts->counts(cache::Phase::prefill);
+    s.decode_lookups = experts->counts(cache::Phase::decode);
+    s.steady_hit_rate = hit_rate(experts->steady_counts());
+    for (int layer = 0; layer < experts->layers(); ++layer) {
+      s.layers.push_back(experts->counts(layer, cache::Phase::decode));
+    }
+    s.prefill_stall_seconds = experts->stall_seconds(cache::Phase::prefill);
+    s.decode_stall_seconds = experts->stall_seconds(cache::Phase::decode);
+  }
+  s.io = model.reader().stats();
+  s.io_choice = model.reader().choice();
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  s.rss_peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * kKiB;
+  s.major_faults = static_cast<std::uint64_t>(usage.ru_majflt);
+  if (probe) {
+    s.disk_bytes_per_second = model.probe_disk_bandwidth();
+    s.memory_bytes_per_second = probe_memory_bandwidth(model);
+  }
+  return s;
+}
+
+std::string statistics_text(const RunStatistics& s) {
+  std::string text = fmt::format("prefill {:6} tok {:7.1f} tok/s", s.generation.prompt_tokens, s.prefill_speed());
+  if (s.prefill_lookups.lookups > 0) text += fmt::format("   read {}", format_bytes(s.prefill_lookups.bytes_read));
+  text += fmt::format("\ndecode  {:6} tok {:7.1f} tok/s", s.generation.decode_steps, s.decode_speed());
+  const cache::LookupCounts& decode = s.decode_lookups;
+  if (decode.lookups > 0) {
+    text += fmt::format("   hit {} % (miss: cold {}, capacity {})", percent(decode.hits, decode.lookups),
+                        percent(decode.misses_cold, decode.lookups), percent(decode.misses_capacity, decode.lookups));
+    if (s.generation.decode_steps > 0) {
+      text += fmt::format("   read {}/tok", format_bytes(decode.bytes_read / static_cast<std::uint64_t>(s.generation.decode_steps)));
+    }
+    if (decode.bytes_read > 0 && s.decode_stall_seconds > 0) {
+      text += fmt::format(", waited {:.0f} % of the time",
+                          100 * s.decode_stall_seconds / std::max(s.generation.decode_seconds, s.decode_stall_seconds));
+    }
+  }
+  text += '\n';
+  if (const std::optional<Binding> bound = binding(s)) {
+    const std::optional<double> disk = s.disk_bound();
+    const std::optional<double> memory = s.memory_bound();
+    text += "bound   ";
+    if (disk) text += fmt::format("disk {:.1f} tok/s at {}", *disk, format_rate(s.disk_bytes_per_second));
+    if (disk && memory) text += ", ";
+    if (memory) text += fmt::format("memory {:.1f} tok/s at {}", *memory, format_rate(s.memory_bytes_per_second));
+    if (s.decode_speed() > 0) {
+      text += fmt::format(": {:.0f} % of what this {} allows", 100 * s.decode_speed() / bound->tok_per_s,
+                          bound->name == "disk" ? "disk" : "memory");
+    }
+    text += '\n';
+  }
+  text += fmt::format("memory  {} peak: dense {}, slots {}, KV {} at full context", format_bytes(s.rss_peak_bytes),
+                      format_bytes(s.model.dense_bytes), format_bytes(s.model.slot_bytes), format_bytes(s.model.kv_bytes));
+  if (s.model.moe_layers > 0) {
+    text += fmt::format("; {} of {} experts per layer in slots ({})", s.model.slots_per_layer, s.model.experts,
+                        s.model.slots_origin);
+  }
+  text += fmt::format("\nio      {}{}, {} reads", s.io_choice.engine, s.io_choice.direct ? ", direct" : ", buffered", s.io.reads);
+  if (!s.io_choice.reason.empty()) text += fmt::format(" ({})", s.io_choice.reason);
+  return text + '\n';
+}
+
+std::string statistics_json(const RunStatistics& s) {
+  ordered_json j;
+  j["model"] = {{"type", s.model.model_type},       {"directory", s.model.directory.string()},
+                {"layers", s.model.layers},         {"hidden", s.model.hidden},
+                {"vocabulary", s.model.vocabulary}, {"context", s.model.context},
+                {"experts_per_token", s.model.top_k}, {"isa", s.model.isa},
+                {"threads", s.model.threads},       {"prefill_chunk", s.model.prefill_chunk}};
+  for (const SettingRecord& setting : s.settings) {
+    j["settings"][setting.name] = {{"value", setting.value}, {"origin", setting.origin}};
+  }
+  j["notices"] = s.model.notices;
+  j["load"] = {{"seconds", s.model.load_seconds}};
+  j["finish_reason"] = reason_name(s.generation.reason);
+  j["prefill"] = {{"tokens", s.generation.prompt_tokens},
+                  {"seconds", s.generation.prefill_seconds},
+                  {"tok_per_s", s.prefill_speed()},
+                  {"bytes_read", s.prefill_lookups.bytes_read},
+                  {"bytes_needed", s.prefill_lookups.bytes_needed},
+                  {"stall_seconds", s.prefill_stall_seconds},
+                  {"cache", counts_json(s.prefill_lookups)}};
+  j["decode"] = {{"tokens", s.generation.decode_steps},
+                 {"seconds", s.generation.decode_seconds},
+                 {"tok_per_s", s.decode_speed()},
+                 {"bytes_read", s.decode_lookups.bytes_read},
+                 {"bytes_needed", s.decode_lookups.bytes_needed},
+                 {"stall_seconds", s.decode_stall_seconds}};
+  ordered_json per_layer = ordered_json::array();
+  for (const cache::LookupCounts& counts : s.layers) per_layer.push_back(counts_json(counts));
+  j["cache"] = {{"slots_per_layer", s.model.slots_per_layer},
+                {"slots_origin", s.model.slots_origin},
+                {"layers", s.model.moe_layers},
+                {"experts_per_layer", s.model.experts}};
+  j["cache"].update(counts_json(s.decode_lookups));
+  j["cache"]["steady_hit_rate"] = number(s.steady_hit_rate);
+  j["cache"]["speculative_reads"] = 0;
+  j["cache"]["speculative_used"] = 0;
+  j["cache"]["per_layer"] = per_layer;
+  const double decode_rate = s.decode_stall_seconds > 0 ? static_cast<double>(s.decode_lookups.bytes_read) / s.decode_stall_seconds : 0;
+  j["io"] = {{"engine", s.io_choice.engine},
+             {"direct", s.io_choice.direct},
+             {"reason", s.io_choice.reason},
+             {"reads", s.io.reads},
+             {"bytes", s.io.bytes},
+             {"short_reads", s.io.short_reads},
+             {"retries", s.io.retries},
+             {"queue_depth", s.io.max_in_flight},
+             {"bandwidth_bytes_per_s", known(decode_rate)},
+             {"probe_bandwidth_bytes_per_s", known(s.disk_bytes_per_second)}};
+  const std::optional<Binding> bound = binding(s);
+  j["bound"] = {{"disk_tok_per_s", number(s.disk_bound())},
+                {"memory_tok_per_s", number(s.memory_bound())},
+                {"max_tok_per_s", bound ? ordered_json(bound->tok_per_s) : ordered_json(nullptr)},
+                {"fraction", bound && s.decode_speed() > 0 ? ordered_json(s.decode_speed() / bound->tok_per_s) : ordered_json(nullptr)},
+                {"binding", bound ? ordered_json(bound->name) : ordered_json(nullptr)}};
+  j["memory"] = {{"dense_bytes", s.model.dense_bytes},   {"slot_bytes", s.model.slot_bytes},
+                 {"kv_bytes", s.model.kv_bytes},         {"scratch_bytes", s.model.scratch_bytes},
+                 {"budget_bytes", s.model.budget_bytes}, {"rss_peak_bytes", s.rss_peak_bytes},
+                 {"major_faults", s.major_faults},
+                 {"memory_bandwidth_bytes_per_s", known(s.memory_bytes_per_second)}};
+  return j.dump(1) + '\n';
+}
+
+}  // namespace sluice::model

@@ -1,0 +1,54 @@
+// What a run reports: measured speed, cache counts, bytes, memory, and how close it came to the bound.
+// Names and units: docs/statistics.md.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/generate.h"
+#include "model/model.h"
+
+namespace sluice::model {
+
+/// A setting as it was used: value as text, and where it came from ("flag", "environment SLUICE_X", "default", ...).
+struct SettingRecord {
+  std::string name;
+  std::string value;
+  std::string origin;
+};
+
+struct RunStatistics {
+  ModelInfo model;
+  std::vector<SettingRecord> settings;
+  GenerateResult generation;
+  cache::LookupCounts prefill_lookups, decode_lookups;
+  std::optional<double> steady_hit_rate;  // decode lookups after the first 32 tokens; none if there were fewer
+  std::vector<cache::LookupCounts> layers;  // decode, per MoE layer
+  double prefill_stall_seconds = 0;
+  double decode_stall_seconds = 0;
+  stream::IoStats io;
+  stream::IoChoice io_choice;
+  double disk_bytes_per_second = 0;    // probe; 0 unknown
+  double memory_bytes_per_second = 0;  // probe; 0 unknown
+  std::uint64_t rss_peak_bytes = 0;
+  std::uint64_t major_faults = 0;
+
+  /// Tokens per second that disk and memory allow for the bytes this run needed per decoded token; none if unknown.
+  std::optional<double> disk_bound() const;
+  std::optional<double> memory_bound() const;
+  double decode_speed() const;   // tokens per second; 0 if nothing was decoded
+  double prefill_speed() const;
+};
+
+/// Gathers everything from a model after a generation. Runs the short disk and memory probes if `probe`.
+RunStatistics collect_statistics(Model& model, const GenerateResult& generation, std::vector<SettingRecord> settings,
+                                 bool probe);
+
+/// The lines a person reads, newline-terminated.
+std::string statistics_text(const RunStatistics& statistics);
+/// The documented JSON object, indented.
+std::string statistics_json(const RunStatistics& statistics);
+
+}  // namespace sluice::model

@@ -1,0 +1,158 @@
+// The slot cache as plain sets and maps, to be compared with the real one operation by operation. What it cannot know,
+// which reads have landed, it is told after every operation of the real one.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "base/memory.h"
+#include "cache/eviction_policy.h"
+#include "cache/expert_cache.h"
+
+namespace sluice::cache {
+
+struct NaiveLease {
+  int layer = 0;
+  Phase phase = Phase::decode;
+  std::uint64_t step = 0;
+  std::vector<int> waiting;  // no slot yet
+  std::set<int> reading;     // pinned, not landed when the lease got hold of them
+  std::set<int> ready;       // pinned, resident when looked up
+  std::set<int> handed_out;  // pinned
+  std::set<int> own;         // whose reads this lease started
+};
+
+class NaiveCache {
+ public:
+  NaiveCache(std::vector<LayerExperts> layers, int slots_per_layer, std::string_view policy) {
+    for (LayerExperts& record : layers) {
+      layers_.push_back({.slots = static_cast<std::size_t>(std::min(slots_per_layer, record.experts)),
+                         .policy = eviction_policy(policy).create(record.experts),
+                         .record = std::move(record),
+                         .here = {},
+                         .been = {},
+                         .counts = {}});
+    }
+  }
+
+  NaiveLease acquire(int layer, std::vector<int> ids, Phase phase, std::uint64_t step) {
+    NaiveLease lease{.layer = layer,
+                     .phase = phase,
+                     .step = step,
+                     .waiting = {},
+                     .reading = {},
+                     .ready = {},
+                     .handed_out = {},
+                     .own = {}};
+    Layer& of = layers_[static_cast<std::size_t>(layer)];
+    LookupCounts& counts = of.counts[static_cast<std::size_t>(phase)];
+    std::sort(ids.begin(), ids.end());
+    for (const int id : ids) {
+      of.policy->touch(id, step);
+      ++counts.lookups;
+      if (of.here.contains(id)) {
+        ++counts.hits;
+        ++of.here[id].pins;
+        (of.here[id].landed ? lease.ready : lease.reading).insert(id);
+      } else {
+        ++(of.been.contains(id) ? counts.misses_capacity : counts.misses_cold);
+        lease.waiting.push_back(id);
+      }
+    }
+    start(lease);
+    return lease;
+  }
+
+  /// The part of next() that comes before any waiting.
+  void begin_next(NaiveLease& lease) {
+    if (lease.waiting.empty()) return;
+    unpin(lease.layer, lease.handed_out);
+    start(lease);
+  }
+
+  /// Notes that `ids` were handed out.
+  void hand_out(NaiveLease& lease, const std::vector<int>& ids) {
+    for (const int id : ids) {
+      lease.ready.erase(id);
+      lease.reading.erase(id);
+      lease.handed_out.insert(id);
+    }
+  }
+
+  void drop(NaiveLease& lease) {
+    unpin(lease.layer, lease.ready);
+    unpin(lease.layer, lease.reading);
+    unpin(lease.layer, lease.handed_out);
+  }
+
+  void landed(int layer, int expert) {
+    Layer& of = layers_[static_cast<std::size_t>(layer)];
+    of.here.at(expert).landed = true;
+    of.been.insert(expert);
+  }
+
+  bool here(int layer, int expert) const { return layers_[static_cast<std::size_t>(layer)].here.contains(expert); }
+  bool has_landed(int layer, int expert) const {
+    return here(layer, expert) && layers_[static_cast<std::size_t>(layer)].here.at(expert).landed;
+  }
+  const LookupCounts& counts(int layer, Phase phase) const {
+    return layers_[static_cast<std::size_t>(layer)].counts[static_cast<std::size_t>(phase)];
+  }
+
+ private:
+  struct Entry {
+    int pins = 0;
+    bool landed = false;
+  };
+  struct Layer {
+    std::size_t slots;
+    std::unique_ptr<EvictionPolicy> policy;
+    LayerExperts record;
+    std::map<int, Entry> here;
+    std::set<int> been;
+    std::array<LookupCounts, 2> counts;
+  };
+
+  void start(NaiveLease& lease) {
+    Layer& of = layers_[static_cast<std::size_t>(lease.layer)];
+    LookupCounts& counts = of.counts[static_cast<std::size_t>(lease.phase)];
+    while (!lease.waiting.empty()) {
+      const int id = lease.waiting.front();
+      if (!of.here.contains(id)) {
+        if (of.here.size() == of.slots && !evict(of, lease.step)) return;
+        lease.own.insert(id);
+        for (int part = 0; part < of.record.parts; ++part) {
+          const Slice& slice = of.record.slice(id, part);
+          counts.bytes_needed += slice.bytes;
+          counts.bytes_read +=
+              round_up(slice.offset + slice.bytes, kIoAlignment) - round_down(slice.offset, kIoAlignment);
+        }
+      }
+      ++of.here[id].pins;
+      lease.reading.insert(id);
+      lease.waiting.erase(lease.waiting.begin());
+    }
+  }
+
+  static bool evict(Layer& of, std::uint64_t step) {
+    std::vector<int> candidates;
+    for (const auto& [id, entry] : of.here) {
+      if (entry.landed && entry.pins == 0) candidates.push_back(id);
+    }
+    if (candidates.empty()) return false;
+    of.here.erase(of.policy->victim(candidates, step));
+    return true;
+  }
+
+  void unpin(int layer, std::set<int>& ids) {
+    for (const int id : ids) --layers_[static_cast<std::size_t>(layer)].here.at(id).pins;
+    ids.clear();
+  }
+
+  std::vector<Layer> layers_;
+};
+
+}  // namespace sluice::cache

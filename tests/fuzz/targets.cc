@@ -1,0 +1,96 @@
+#include "fuzz/targets.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "stream/checkpoint_index.h"
+#include "stream/safetensors.h"
+
+namespace sluice::fuzz {
+namespace {
+
+// Data behind the header of the imagined file: small, so that mutated offsets fall on both sides of its end.
+constexpr std::uint64_t kDataBytes = 4096;
+
+void require(bool condition, const char* promise) {
+  if (!condition) throw std::logic_error(std::string("broken promise: ") + promise);
+}
+
+/// A refusal is one printable line of bounded length that begins with the file.
+void check_refusal(const Error& error) {
+  const std::string_view message = error.what();
+  require(message.starts_with("file: "), "the message begins with the file");
+  require(message.size() < 1000, "the message is of bounded length");
+  const auto is_control = [](char character) { return static_cast<unsigned char>(character) < 0x20; };
+  require(std::none_of(message.begin(), message.end(), is_control), "the message holds no control characters");
+}
+
+void check_tensors(const std::vector<stream::TensorInfo>& tensors, std::uint64_t data_begin) {
+  std::set<std::string_view> names;
+  std::uint64_t begin = data_begin;  // where the next tensor may start
+  std::uint64_t last_offset = 0;
+  for (const stream::TensorInfo& tensor : tensors) {
+    require(names.insert(tensor.name).second, "names are unique");
+    require(tensor.offset >= last_offset, "tensors are in order of offset");
+    require(tensor.offset >= data_begin, "tensors lie behind the header");
+    require(tensor.bytes <= kDataBytes && tensor.offset - data_begin <= kDataBytes - tensor.bytes, "inside the file");
+    last_offset = tensor.offset;
+    if (tensor.bytes > 0) {
+      require(tensor.offset >= begin, "ranges do not overlap");
+      begin = tensor.offset + tensor.bytes;
+    }
+    // No product here can overflow: it is compared with at most kDataBytes before each step.
+    std::uint64_t elements = 1;
+    bool empty = false;
+    for (const std::int64_t dimension : tensor.shape) {
+      require(dimension >= 0, "dimensions are not negative");
+      if (dimension == 0) empty = true;
+    }
+    for (const std::int64_t dimension : tensor.shape) {
+      if (empty) break;
+      require(static_cast<std::uint64_t>(dimension) <= kDataBytes / elements, "the shape fits the bytes");
+      elements *= static_cast<std::uint64_t>(dimension);
+    }
+    require(tensor.bytes == (empty ? 0 : elements * size_of(tensor.dtype)), "bytes are those of shape and dtype");
+  }
+}
+
+}  // namespace
+
+void safetensors_header(std::span<const std::byte> input) {
+  try {
+    if (input.size() >= 8) {
+      const std::uint64_t length = stream::header_length(input.first<8>(), input.size(), "file");
+      require(length <= input.size() - 8, "the header lies in the file");
+    }
+  } catch (const Error& error) {
+    check_refusal(error);
+  }
+  try {
+    check_tensors(stream::parse_header(input, 8 + input.size() + kDataBytes, "file"), 8 + input.size());
+  } catch (const Error& error) {
+    check_refusal(error);
+  }
+}
+
+void checkpoint_index(std::span<const std::byte> input) {
+  try {
+    std::set<std::string_view> tensors;
+    const std::vector<stream::IndexEntry> entries = stream::parse_index(input, "file");
+    for (const stream::IndexEntry& entry : entries) {
+      require(tensors.insert(entry.tensor).second, "tensors are unique");
+      require(!entry.file.empty() && entry.file != "." && entry.file != "..", "the file is no directory");
+      require(entry.file.find('/') == std::string::npos, "the file has no directory");
+      require(entry.file.find('\0') == std::string::npos, "the file name has no hidden end");
+    }
+  } catch (const Error& error) {
+    check_refusal(error);
+  }
+}
+
+}  // namespace sluice::fuzz

@@ -1,0 +1,71 @@
+#include "load_model.h"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <cctype>
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "progress.h"
+
+namespace sluice::tools {
+namespace {
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void write_stderr(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+std::string lower_case(std::string_view text) {
+  std::string lower;
+  for (const char c : text) lower += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return lower;
+}
+
+/// Settings that were left to the program get the value it chose.
+void record_effective(Settings& settings, const model::Model& model) {
+  const model::ModelInfo& info = model.info();
+  const std::vector<std::pair<std::string_view, std::string>> effective{
+      {"cache_slots", std::to_string(info.slots_per_layer)},
+      {"memory", std::to_string(info.budget_bytes)},
+      {"threads", std::to_string(info.threads)},
+      {"ctx_size", std::to_string(info.context)},
+      {"io", model.reader().choice().engine},
+      {"cache_type", lower_case(name_of(info.cache_type))},
+      {"experts_per_token", std::to_string(info.top_k)},
+      {"prefill_chunk", std::to_string(info.prefill_chunk)},
+      {"isa", info.isa},
+  };
+  for (const auto& [name, value] : effective) find_record(settings.records, name)->value = value;
+}
+
+}  // namespace
+
+std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory, Settings& settings,
+                                         const Environment& environment) {
+  if (settings.quiet) log::set_level(log::Level::error);
+  const ProgressStyle style = progress_style(settings.quiet, isatty(STDERR_FILENO) == 1, get(environment, "TERM"));
+  Progress progress("loading", style, write_stderr, seconds_now);
+  auto model = model::Model::load(directory, settings.runtime,
+                                  [&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
+  progress.finish();
+  record_effective(settings, *model);
+  const auto& from_model = model->info().notices;
+  settings.notices.insert(settings.notices.end(), from_model.begin(), from_model.end());
+  if (!settings.quiet) {
+    for (const std::string& notice : settings.notices) log::warn("{}", notice);
+  }
+  return model;
+}
+
+}  // namespace sluice::tools

@@ -1,0 +1,79 @@
+#include "report.h"
+
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <optional>
+
+#include "base/units.h"
+#include "output_file.h"
+
+namespace sluice::tools {
+namespace {
+
+std::string experts_line(const model::RunStatistics& s) {
+  const cache::LookupCounts& decode = s.decode_lookups;
+  std::string line = fmt::format("experts  {} of {} per layer in memory", s.model.slots_per_layer, s.model.experts);
+  if (decode.lookups > 0) {
+    line +=
+        fmt::format(", {:.1f} % hits", 100 * static_cast<double>(decode.hits) / static_cast<double>(decode.lookups));
+  }
+  line += fmt::format("; read {} from disk", format_bytes(s.prefill_lookups.bytes_read + decode.bytes_read));
+  if (s.generation.decode_steps > 0) {
+    const auto steps = static_cast<std::uint64_t>(s.generation.decode_steps);
+    line += fmt::format(", {} per token", format_bytes(decode.bytes_read / steps));
+  }
+  return line + "\n";
+}
+
+/// What the tighter bound is, and how much of it was reached.
+std::string bound_line(const model::RunStatistics& s) {
+  const std::optional<double> disk = s.disk_bound();
+  const std::optional<double> memory = s.memory_bound();
+  if (s.decode_speed() <= 0 || (!disk && !memory)) return "";
+  const bool by_disk = disk && (!memory || *disk <= *memory);
+  const double bound = by_disk ? *disk : *memory;
+  return fmt::format("bound    {:.1f} tok/s by the {}; {:.0f} % of it reached\n", bound, by_disk ? "disk" : "memory",
+                     100 * s.decode_speed() / bound);
+}
+
+}  // namespace
+
+std::string closing_text(const model::RunStatistics& s) {
+  std::string text = fmt::format("speed    prompt {} tokens at {:.1f} tok/s, then {} tokens",
+                                 s.generation.prompt_tokens, s.prefill_speed(), s.generation.generated_tokens);
+  if (s.decode_speed() > 0) text += fmt::format(" at {:.1f} tok/s", s.decode_speed());
+  const model::SettingRecord* temperature = find_record(s.settings, "temp");
+  if (temperature != nullptr && temperature->value != "0") {
+    text += fmt::format(" (seed {})", find_record(s.settings, "seed")->value);
+  }
+  text += "\n";
+  if (s.model.moe_layers > 0) text += experts_line(s);
+  return text + bound_line(s);
+}
+
+void check_stats_json(const Settings& settings) {
+  if (!settings.stats_json.empty()) check_writable(settings.stats_json);
+}
+
+void report(model::Model& model, const model::GenerateResult& generation, const Settings& settings) {
+  const bool wanted = settings.stats || !settings.stats_json.empty();
+  if (settings.quiet && !wanted) return;
+  model::RunStatistics statistics = model::collect_statistics(model, generation, settings.records, true);
+  statistics.model.notices = settings.notices;
+  if (const model::SettingRecord* slots = find_record(statistics.settings, "cache_slots"); slots->origin != "default") {
+    statistics.model.slots_origin = slots->origin;
+  }
+  if (!settings.stats_json.empty()) {
+    OutputFile file(settings.stats_json);
+    file.write(model::statistics_json(statistics));
+    file.commit();
+  }
+  if (settings.stats) {
+    fmt::print(stderr, "{}", model::statistics_text(statistics));
+  } else if (!settings.quiet) {
+    fmt::print(stderr, "{}", closing_text(statistics));
+  }
+}
+
+}  // namespace sluice::tools

@@ -1,0 +1,23 @@
+// The end of a run: the closing lines for everyone, full statistics for those who ask.
+#pragma once
+
+#include <string>
+
+#include "model/generate.h"
+#include "model/model.h"
+#include "model/statistics.h"
+#include "settings.h"
+
+namespace sluice::tools {
+
+/// Two to four lines: speed, what the slots held, what was read from disk, and what bounds the speed.
+std::string closing_text(const model::RunStatistics& statistics);
+
+/// Throws Error now if --stats-json was given and cannot be written later.
+void check_stats_json(const Settings& settings);
+
+/// Gathers statistics, writes --stats-json, and prints to stderr: the full text with --stats, else the closing lines
+/// unless --quiet. Throws Error if the file cannot be written.
+void report(model::Model& model, const model::GenerateResult& generation, const Settings& settings);
+
+}  // namespace sluice::tools
