@@ -89,26 +89,23 @@ void add_settings(std::vector<Flag>& flags, FlagValues& values) {
   }
 }
 
-std::optional<std::string> parse_flags(const VerbFlags& verb, std::vector<std::string> arguments) {
+bool parse_flags(const VerbFlags& verb, std::vector<std::string> arguments) {
   CLI::App app;
-  bool help = false, markdown = false;
+  bool help = false;
   app.set_help_flag();
   app.add_flag("-h,--help", help);
-  app.add_flag("--help-markdown", markdown);
   app.allow_extras();
   for (const Flag& flag : verb.flags) declare(app, flag, arguments);
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
   try {
     app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
-    if (help || markdown) return help ? help_text(verb) : help_markdown(verb);
+    if (help) return false;  // then it does not matter what else is missing
     refuse_extras(app, verb);
     fail_usage("{}; see sluice {} --help", error.what(), verb.name);
   }
-  if (help) return help_text(verb);
-  if (markdown) return help_markdown(verb);
-  refuse_extras(app, verb);
-  return std::nullopt;
+  if (!help) refuse_extras(app, verb);
+  return !help;
 }
 
 }  // namespace sluice::tools

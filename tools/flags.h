@@ -38,15 +38,17 @@ void add_model(std::vector<Flag>& flags, std::optional<std::string>& model);
 void add_settings(std::vector<Flag>& flags, FlagValues& values);
 
 /// Parses what follows the verb and applies it. If a flag is given twice, the last one counts. Throws UsageError with
-/// one line, and the nearest flag if one is unknown. Returns the text to print instead of running the verb, if
-/// --help or --help-markdown was asked for.
-std::optional<std::string> parse_flags(const VerbFlags& verb, std::vector<std::string> arguments);
+/// one line, and the nearest flag if one is unknown. Returns false if --help was asked for.
+bool parse_flags(const VerbFlags& verb, std::vector<std::string> arguments);
 
 /// --help: usage, then the flags by group.
 std::string help_text(const VerbFlags& verb);
 
-/// The same as Markdown tables: docs/usage.md.
-std::string help_markdown(const VerbFlags& verb);
+/// Which flags a Markdown table has: the verb's own, or the common settings.
+enum class Tables : unsigned char { own, settings };
+
+/// The flags as Markdown tables: docs/usage.md.
+std::string help_markdown(const VerbFlags& verb, Tables tables);
 
 /// The table of docs/environment.md.
 std::string environment_markdown();

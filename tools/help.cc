@@ -72,9 +72,10 @@ std::string help_text(const VerbFlags& verb) {
   return text + fmt::format("\n{}:\n{}", kOther, row("  -h, --help", "this text"));
 }
 
-std::string help_markdown(const VerbFlags& verb) {
+std::string help_markdown(const VerbFlags& verb, Tables tables) {
   std::string text;
   for (const std::string& group : groups(verb)) {
+    if ((group == kSettingsGroup) != (tables == Tables::settings)) continue;
     text += fmt::format("{}| {} | |\n| --- | --- |\n", text.empty() ? "" : "\n", group);
     for (const Flag* flag : flags_of(verb, group)) {
       text += fmt::format("| {} | {} |\n", cell(spelling(*flag, "`")), cell(flag->help));

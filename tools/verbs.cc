@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <exception>
 #include <new>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -71,8 +70,8 @@ int dispatch(std::span<const char* const> arguments, const Environment& environm
   Action action;
   const VerbFlags flags = flags_of(verb, action);
   const auto rest = arguments.subspan(1);
-  if (const std::optional<std::string> text = parse_flags(flags, {rest.begin(), rest.end()})) {
-    fmt::print("{}", *text);
+  if (!parse_flags(flags, {rest.begin(), rest.end()})) {
+    fmt::print("{}", help_text(flags));
     return 0;
   }
   check_environment(environment);

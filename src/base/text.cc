@@ -34,16 +34,23 @@ std::string_view nearest(std::string_view text, std::span<const std::string_view
 }
 
 std::string printable(std::string_view text, std::size_t longest) {
+  std::size_t end = std::min(text.size(), longest);
+  while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) ++end;  // the rest of a character
   std::string result;
-  for (const char c : text.substr(0, longest)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
+  for (std::size_t i = 0; i < end; ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < end ? text[i + 1] : 0);
+    const bool latin1_control = byte == 0xC2 && next >= 0x80 && next < 0xA0;  // U+0080 to U+009F in UTF-8
+    if (latin1_control) {
+      result += fmt::format("\\u{:04x}", next);
+      ++i;
+    } else if (byte < 0x20 || byte == 0x7F) {
       result += fmt::format("\\x{:02x}", byte);
     } else {
-      result += c;
+      result += text[i];
     }
   }
-  if (text.size() > longest) result += "...";
+  if (end < text.size()) result += "...";
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "base/cgroup.h"
 #include "base/error.h"
 #include "base/units.h"
 
@@ -52,22 +53,16 @@ std::optional<std::string> read_text(const std::filesystem::path& path) {
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
-/// Lowers `available` to what the group at `path` below `mount`, or any group above it, has left. A container may see
-/// its group's path as the host names it while the mount shows only its own groups: missing directories are skipped.
-void apply_group_limits(const std::filesystem::path& mount, std::string_view path, std::string_view limit_file,
-                        std::string_view usage_file, AvailableMemory& available) {
-  std::filesystem::path below_mount = std::filesystem::path(path).relative_path();
-  for (bool at_mount = false; !at_mount; below_mount = below_mount.parent_path()) {
-    at_mount = below_mount.empty();
-    const std::filesystem::path group = mount / below_mount;
-    const auto limit = parse_cgroup_limit(read_text(group / limit_file).value_or(""));
-    const auto usage = parse_number(read_text(group / usage_file).value_or(""));
-    if (!limit || !usage) continue;
-    const std::uint64_t file_cache = parse_file_cache(read_text(group / "memory.stat").value_or(""));
-    const std::uint64_t held = *usage - std::min(*usage, file_cache);
-    const std::uint64_t left = *limit - std::min(*limit, held);
-    if (left < available.bytes) available = {left, (group / limit_file).string()};
-  }
+/// Lowers `available` to what the group at `directory` has left, if these files say so.
+void apply_group_limit(const std::filesystem::path& directory, const char* limit_file, const char* usage_file,
+                       AvailableMemory& available) {
+  const auto limit = parse_cgroup_limit(read_text(directory / limit_file).value_or(""));
+  const auto usage = parse_number(read_text(directory / usage_file).value_or(""));
+  if (!limit || !usage) return;
+  const std::uint64_t file_cache = parse_file_cache(read_text(directory / "memory.stat").value_or(""));
+  const std::uint64_t held = *usage - std::min(*usage, file_cache);
+  const std::uint64_t left = *limit - std::min(*limit, held);
+  if (left < available.bytes) available = {left, (directory / limit_file).string()};
 }
 
 }  // namespace
@@ -83,20 +78,6 @@ std::optional<std::uint64_t> parse_mem_available(std::string_view meminfo) {
     if (const auto kib = parse_number(line)) bytes = *kib * kKiB;
   });
   return bytes;
-}
-
-CgroupPaths parse_cgroup_paths(std::string_view proc_self_cgroup) {
-  CgroupPaths paths;
-  for_each_line(proc_self_cgroup, [&](std::string_view line) {  // hierarchy:controllers:path
-    const std::size_t first = line.find(':');
-    const std::size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
-    if (second == std::string_view::npos) return;
-    const std::string controllers = fmt::format(",{},", line.substr(first + 1, second - first - 1));
-    const std::string_view path = line.substr(second + 1);
-    if (line.substr(0, first) == "0" && controllers == ",,") paths.unified = path;
-    if (controllers.find(",memory,") != std::string::npos) paths.memory = path;
-  });
-  return paths;
 }
 
 std::optional<std::uint64_t> parse_cgroup_limit(std::string_view text) {
@@ -120,13 +101,10 @@ AvailableMemory available_memory(const std::filesystem::path& root) {
   const std::optional<std::uint64_t> machine = parse_mem_available(read_text(root / "proc/meminfo").value_or(""));
   if (!machine) fail("/proc/meminfo: no MemAvailable line, so free memory is unknown; use --memory or --cache-slots");
   AvailableMemory available{*machine, "MemAvailable"};
-  const CgroupPaths paths = parse_cgroup_paths(read_text(root / "proc/self/cgroup").value_or(""));
-  if (paths.unified) {
-    apply_group_limits(root / "sys/fs/cgroup", *paths.unified, "memory.max", "memory.current", available);
-  }
-  if (paths.memory) {
-    apply_group_limits(root / "sys/fs/cgroup/memory", *paths.memory, "memory.limit_in_bytes", "memory.usage_in_bytes",
-                       available);
+  const std::string membership = read_text(root / "proc/self/cgroup").value_or("");
+  for (const auto& directory : cgroup_directories("memory", membership, root / "sys/fs/cgroup")) {
+    apply_group_limit(directory, "memory.max", "memory.current", available);                       // version 2
+    apply_group_limit(directory, "memory.limit_in_bytes", "memory.usage_in_bytes", available);  // version 1
   }
   return available;
 }

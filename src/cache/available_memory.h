@@ -22,13 +22,6 @@ AvailableMemory available_memory(const std::filesystem::path& root = "/");
 /// MemAvailable of /proc/meminfo in bytes.
 std::optional<std::uint64_t> parse_mem_available(std::string_view meminfo);
 
-/// The groups of this process from /proc/self/cgroup, as paths from the mount point of their hierarchy.
-struct CgroupPaths {
-  std::optional<std::string> unified;  // version 2
-  std::optional<std::string> memory;   // version 1, memory controller
-};
-CgroupPaths parse_cgroup_paths(std::string_view proc_self_cgroup);
-
 /// A limit file: bytes, or nothing for "max" and for the huge number by which version 1 says unlimited.
 std::optional<std::uint64_t> parse_cgroup_limit(std::string_view text);
 

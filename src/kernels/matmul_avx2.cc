@@ -10,7 +10,12 @@ namespace {
 /// Columns of the unpacked tile: with 8 rows of 16-bit numbers 16 KiB, half of the L1 cache.
 constexpr int kTileColumns = 1024;
 
+const __m128i* vector128(const int16_t* at) { return reinterpret_cast<const __m128i*>(at); }
 __m256i load_int16(const int16_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
+
+/// Makes the compiler finish a row before it begins the next. Left alone, gcc multiplies all rows first and adds
+/// later, which takes more registers than there are.
+void finish(__m256i& sum) { asm("" : "+x"(sum)); }
 
 // --- Horizontal sums of eight accumulators, one per row -------------------------------------------------------------
 
@@ -68,8 +73,8 @@ struct GroupScales {
 
   template <bool kAffine>
   void convert(const BlockRows& rows, ScaleKind kind, int first, int count) {
-    convert_scales(rows.scales, kind, first, count, kAffine ? 1.0F : 0.5F, scale);
-    if constexpr (kAffine) convert_scales(rows.biases, kind, first, count, 1.0F, bias);
+    convert_scales(rows, rows.scales, kind, first, count, kAffine ? 1.0F : 0.5F, scale);
+    if constexpr (kAffine) convert_scales(rows, rows.biases, kind, first, count, 1.0F, bias);
   }
 
   /// The canonical step: y + d * (s * sum(q x) + b * sum(x)).
@@ -83,18 +88,15 @@ struct GroupScales {
 
 // --- One input: weights unpacked in registers -----------------------------------------------------------------------
 
-/// How far beyond the next row block the prefetches run. They follow the memory line by line, although the rows of a
-/// block are read side by side, and bring it into L2: this is what keeps the hardware prefetchers going, and L1 has
-/// too few miss buffers to hide the latency of memory.
-constexpr int kAhead = 4096;
-
 /// Plane p of a chunk that holds kPieces groups, from activations that lie group by group.
-template <int kPieces>
-__m256i gather_plane(const int16_t* x, int group, int p) {
-  constexpr int kLanes = 16 / kPieces;
-  int16_t lanes[16];
-  for (int k = 0; k < kPieces; ++k) memcpy(lanes + k * kLanes, x + k * group + p * kLanes, kLanes * sizeof(int16_t));
-  return load_int16(lanes);
+template <int kPieces, int kGroup>
+__m256i gather_plane(const int16_t* x, int p) {
+  const int16_t* at = x + p * (16 / kPieces);
+  if constexpr (kPieces == 2) return _mm256_loadu2_m128i(vector128(at + kGroup), vector128(at));
+  const __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64(vector128(at)), _mm_loadl_epi64(vector128(at + kGroup)));
+  const __m128i high =
+      _mm_unpacklo_epi64(_mm_loadl_epi64(vector128(at + 2 * kGroup)), _mm_loadl_epi64(vector128(at + 3 * kGroup)));
+  return _mm256_set_m128i(high, low);
 }
 
 /// Products of one row and the activations of the chunks at `at`. kGuarded: only `bytes` of the last chunk may be read.
@@ -117,6 +119,7 @@ template <typename Codes, int kChunks, bool kGuarded>
 #pragma GCC unroll 8
   for (int r = 0; r < kRowBlock; ++r) {
     products[r] = row_products<Codes, kChunks, kGuarded>(rows.codes[r] + offset, bytes, x);
+    finish(products[r]);
   }
 }
 
@@ -128,7 +131,6 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, ScaleKind ki
   constexpr int kPieces = kGroupBytes < Codes::kChunkBytes ? Codes::kChunkBytes / kGroupBytes : 1;  // groups in a chunk
   constexpr int kChunks = kPieces > 1 ? 1 : kGroupBytes / Codes::kChunkBytes;                       // of a group
   const int groups = weights.cols / kGroup;
-  const char* const ahead = reinterpret_cast<const char*>(rows.codes[0]) + kRowBlock * weights.row_stride + kAhead;
   GroupScales scales;
   __m256 sum = _mm256_setzero_ps();
   for (int tile = 0; tile < groups; tile += kScaleTile) {
@@ -138,13 +140,11 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, ScaleKind ki
       const int g = tile + in_tile;
       const int16_t* codes = x.codes + int64_t{g} * kGroup;
       const int64_t offset = int64_t{g} * kGroupBytes;
-      for (int line = 0; line < kRowBlock * kPieces * kGroupBytes; line += 64) {
-        _mm_prefetch(ahead + kRowBlock * offset + line, _MM_HINT_T1);
-      }
+      rows.prefetch_codes(offset, offset + kPieces * kGroupBytes);
       __m256i planes[kChunks][Codes::kPlanes];
       for (int c = 0; c < kChunks; ++c) {
         for (int p = 0; p < Codes::kPlanes; ++p) {
-          planes[c][p] = kPieces > 1 ? gather_plane<kPieces>(codes, kGroup, p)
+          planes[c][p] = kPieces > 1 ? gather_plane<kPieces, kGroup>(codes, p)
                                      : load_int16(codes + p * (kGroup / Codes::kPlanes) + c * 16);
         }
       }
@@ -222,6 +222,7 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
         for (int v = 1; v < kVectors; ++v) {
           acc[r] = _mm256_add_epi32(acc[r], _mm256_madd_epi16(xs[v], load_int16(row + v * 16)));
         }
+        finish(acc[r]);
       }
       __m256i products[1];
       reduce(acc, products);

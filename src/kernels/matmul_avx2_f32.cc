@@ -75,7 +75,7 @@ struct E4m3 {
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256) {
     const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + column));
-    const __m256 value = _mm256_mul_ps(_mm256_cvtph_ps(e4m3_to_f16(_mm_cvtepu8_epi16(eight))), splat(kE4m3InF16));
+    const __m256 value = _mm256_mul_ps(_mm256_cvtph_ps(e4m3_to_f16(eight)), splat(kE4m3InF16));
     return _mm256_mul_ps(value, scale);
   }
 };
@@ -88,6 +88,7 @@ template <typename Weights, typename Visit>
 void decode_block(const MatrixView& weights, const BlockRows& rows, int begin, int end, Visit visit) {
   if constexpr (!Weights::kGrouped) {
     for (int column = begin; column + kLanes <= end; column += kLanes) {
+      rows.prefetch_codes(int64_t{column} * Weights::kElement, int64_t{column + kLanes} * Weights::kElement);
       for (int r = 0; r < kRowBlock; ++r) visit(r, column, Weights::decode(rows.codes[r], column));
     }
     if (const int rest = end % kLanes; rest != 0 && end == weights.cols) {
@@ -105,10 +106,12 @@ void decode_block(const MatrixView& weights, const BlockRows& rows, int begin, i
     alignas(32) float scales[kTileColumns / 16][kRowBlock];
     alignas(32) float biases[kTileColumns / 16][kRowBlock];
     const int groups = (end - begin) / group;
-    convert_scales(rows.scales, kind, begin / group, groups, 1.0F, reinterpret_cast<__m256*>(scales));
-    if (biased) convert_scales(rows.biases, kind, begin / group, groups, 1.0F, reinterpret_cast<__m256*>(biases));
+    convert_scales(rows, rows.scales, kind, begin / group, groups, 1.0F, reinterpret_cast<__m256*>(scales));
+    if (biased) convert_scales(rows, rows.biases, kind, begin / group, groups, 1.0F, reinterpret_cast<__m256*>(biases));
     for (int g = 0; g < groups; ++g) {
       const int first = begin + g * group;
+      const int bits = weights.format.bits;
+      rows.prefetch_codes(int64_t{first} * bits / 8, int64_t{first + group} * bits / 8);
       for (int column = first; column < first + group; column += kLanes) {
         for (int r = 0; r < kRowBlock; ++r) {
           const __m256 bias = biased ? splat(biases[g][r]) : _mm256_setzero_ps();

@@ -14,6 +14,9 @@ namespace {
 /// Inner rows that one claim of the first phase computes, at least: small, so that the workers end together.
 constexpr int kInnerUnit = 64;
 
+/// Output rows that one claim of the second phase computes, for every expert: enough for the memory to stream.
+constexpr int kOutputUnit = 32;
+
 /// The largest group of any format.
 constexpr int kMaxGroup = 128;
 
@@ -46,18 +49,20 @@ InputRow inner_row(const Inner& inner, int expert, int cols) {
   return {x, inner.codes + at, inner.scales + group, inner.sums + group};
 }
 
+/// y = rows [begin, end) of W x.
+void multiply_rows(const Context& context, const MatrixView& weights, int begin, int end, const InputRow* x, float* y) {
+  for (int row = begin; row < end; row += kRowBlock, y += kRowBlock) {
+    multiply_block(context, weights, row, std::min(kRowBlock, end - row), x, &y, 1);
+  }
+}
+
 /// First phase: rows [begin, end) of the inner values of one expert.
 void compute_inner(const Context& context, const ExpertViews& expert, const InputRow* gate_x, const InputRow* up_x,
                    const Inner& inner, std::int64_t offset, int begin, int end) {
   float* gate = inner.values.data() + offset + begin;
   float up[std::max(kInnerUnit, kMaxGroup)];
-  for (int row = begin; row < end; row += kRowBlock) {
-    const int rows = std::min(kRowBlock, end - row);
-    float* gate_y = gate + (row - begin);
-    float* up_y = up + (row - begin);
-    multiply_block(context, expert.gate, row, rows, gate_x, &gate_y, 1);
-    multiply_block(context, expert.up, row, rows, up_x, &up_y, 1);
-  }
+  multiply_rows(context, expert.gate, begin, end, gate_x, gate);
+  multiply_rows(context, expert.up, begin, end, up_x, up);
   context.isa.vector->swiglu(gate, up, end - begin, gate);
   if (inner.layout.group == 0) return;
   const std::int64_t at = offset + begin;
@@ -66,17 +71,15 @@ void compute_inner(const Context& context, const ExpertViews& expert, const Inpu
                                inner.sums + group);
 }
 
-/// Second phase: one row block of y, summed over the experts in their order.
+/// Second phase: rows [begin, end) of y, summed over the experts in their order.
 void compute_outputs(const Context& context, std::span<const ExpertViews> experts, std::span<const float> weights,
-                     const Inner& inner, int row, float* y) {
-  const int rows = std::min(kRowBlock, experts[0].down.rows - row);
-  std::fill_n(y + row, rows, 0.0F);
+                     const Inner& inner, int begin, int end, float* y) {
+  std::fill(y + begin, y + end, 0.0F);
   for (std::size_t e = 0; e < experts.size(); ++e) {
-    float product[kRowBlock];
-    float* product_y = product;
+    float product[kOutputUnit];
     const InputRow x = inner_row(inner, static_cast<int>(e), experts[e].down.cols);
-    multiply_block(context, experts[e].down, row, rows, &x, &product_y, 1);
-    context.isa.matmul->weighted_add(weights[e], product, rows, y + row);
+    multiply_rows(context, experts[e].down, begin, end, &x, product);
+    context.isa.matmul->weighted_add(weights[e], product, end - begin, y + begin);
   }
 }
 
@@ -109,8 +112,8 @@ void moe_fused(const Context& context, std::span<const ExpertViews> experts, std
                     begin, std::min(begin + claim, inner_rows));
     }
     context.team.barrier();
-    for (int row; (row = next_row.fetch_add(kRowBlock, std::memory_order_relaxed)) < hidden_rows;) {
-      compute_outputs(context, experts, weights, inner, row, y);
+    for (int row; (row = next_row.fetch_add(kOutputUnit, std::memory_order_relaxed)) < hidden_rows;) {
+      compute_outputs(context, experts, weights, inner, row, std::min(row + kOutputUnit, hidden_rows), y);
     }
   });
 }

@@ -232,10 +232,4 @@ json parse_json_file(const std::filesystem::path& path) {
   return parse_json(read_text_file(path, kMaxConfigBytes), path.string());
 }
 
-std::string in_quotes(std::string_view untrusted) {
-  constexpr std::size_t kLongest = 60;  // bytes; enough to recognise the text, and the message stays one line
-  const bool cut = untrusted.size() > kLongest;
-  return json(untrusted.substr(0, kLongest)).dump(-1, ' ', true, json::error_handler_t::replace) + (cut ? "..." : "");
-}
-
 }  // namespace sluice::model

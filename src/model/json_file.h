@@ -41,7 +41,4 @@ nlohmann::json parse_json_file(const std::filesystem::path& path);
 /// same length: text that a JSON parser accepts, with every position unchanged. Pure; all else is left alone.
 std::string quote_nonfinite_numbers(std::string_view text);
 
-/// Untrusted text for a one-line message: in double quotes, escaped as in JSON down to ASCII, shortened if long.
-std::string in_quotes(std::string_view untrusted);
-
 }  // namespace sluice::model

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace sluice::model {
 
@@ -55,7 +56,8 @@ Format parse_format(const json& object, const std::string& where) {
     }
     return format;
   }
-  fail("{}: quantization mode '{}' is not supported; known modes: affine, mxfp4, nvfp4, mxfp8", where, mode);
+  fail("{}: quantization mode '{}' is not supported; known modes: affine, mxfp4, nvfp4, mxfp8", where,
+       printable(mode));
 }
 
 void check_shape(const stream::Checkpoint& checkpoint, const stream::TensorInfo& tensor, std::int64_t rows,
@@ -93,7 +95,7 @@ Quantization Quantization::from_config(const Config& config) {
   const std::string where = fmt::format("{}: '{}'", config.file(), key);
   result.top_ = parse_format(object, where);
   for (const auto& [path, value] : object.items()) {
-    const std::string at = fmt::format("{} of '{}'", where, path);
+    const std::string at = fmt::format("{} of '{}'", where, printable(path));
     if (value.is_object()) {
       result.overrides_[path] = parse_format(value, at);
     } else if (value.is_boolean()) {

@@ -28,11 +28,13 @@ TEST(Printable, EscapesWhatWouldBreakALine) {
   EXPECT_EQ(printable("a\nb\x1b[31m\x7f"), "a\\x0ab\\x1b[31m\\x7f");
   EXPECT_EQ(printable(std::string_view("\0x", 2)), "\\x00x");
   EXPECT_EQ(printable("größe"), "größe");
+  EXPECT_EQ(printable("a\xC2\x9B" "31m"), "a\\u009b31m");
 }
 
 TEST(Printable, CutsLongText) {
   EXPECT_EQ(printable("abcdef", 6), "abcdef");
   EXPECT_EQ(printable("abcdef", 3), "abc...");
+  EXPECT_EQ(printable("größe", 3), "grö...");
 }
 
 }  // namespace

@@ -102,13 +102,6 @@ TEST(MemAvailable, IsReadInKiBAndNothingElseIsTaken) {
   EXPECT_EQ(parse_mem_available("XMemAvailable: 12 kB\n"), std::nullopt);
 }
 
-TEST(CgroupPaths, AreFoundByControllerAndForgiveNonsense) {
-  const CgroupPaths paths = parse_cgroup_paths("9:name=systemd:/s\n4:hugetlb,memory:/m:odd\nnonsense\n0::/u\n");
-  EXPECT_EQ(paths.memory, "/m:odd");
-  EXPECT_EQ(paths.unified, "/u");
-  EXPECT_FALSE(parse_cgroup_paths("4:memory_other:/x\n").memory.has_value());
-}
-
 TEST(CgroupLimit, IsANumberOrUnlimited) {
   EXPECT_EQ(parse_cgroup_limit("4096\n"), 4096u);
   EXPECT_EQ(parse_cgroup_limit("0"), 0u);

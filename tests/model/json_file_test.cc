@@ -143,11 +143,5 @@ TEST(JsonFile, NamesFilesThatCannotBeRead) {
   EXPECT_FALSE(file_exists(directory.path() / "absent.json"));
 }
 
-TEST(JsonFile, QuotesTextForMessages) {
-  EXPECT_EQ(in_quotes("a\n\"\u00E9"), R"("a\n\"\u00e9")");
-  EXPECT_EQ(in_quotes("\xFF"), R"("\ufffd")");
-  EXPECT_EQ(in_quotes(std::string(100, 'x')), "\"" + std::string(60, 'x') + "\"...");
-}
-
 }  // namespace
 }  // namespace sluice::model

@@ -94,49 +94,49 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"", "[]", "is array, expected an object"}, Refusal{"/model", "null", "model: is missing"},
         Refusal{"/model", "3", "model: is number, expected an object"},
         Refusal{"/model", R"({"type": "Unigram", "vocab": [["a", -1.5]]})",
-                R"(model.type: is "Unigram"; only byte-level BPE)"},
-        Refusal{"/model/type", R"("WordPiece")", R"(model.type: is "WordPiece"; only byte-level BPE)"},
+                "model.type: is 'Unigram'; only byte-level BPE"},
+        Refusal{"/model/type", R"("WordPiece")", "model.type: is 'WordPiece'; only byte-level BPE"},
         Refusal{"/model/vocab", "{}", "model.vocab: is missing or empty"},
         Refusal{"/model/vocab", "[1, 2]", "model.vocab: is array, expected an object"},
-        Refusal{"/model/vocab/a", "-1", R"(model.vocab, token "a": is "-1", expected a token id from 0 to 4194303)"},
-        Refusal{"/model/vocab/a", "4194304", R"(model.vocab, token "a": is "4194304")"},
-        Refusal{"/model/vocab/a", "18446744073709551615", R"(model.vocab, token "a": is "18446744073709551615")"},
-        Refusal{"/model/vocab/a", "1.5", R"(model.vocab, token "a": is "1.5", expected)"},
-        Refusal{"/model/vocab/a", "98", "model.vocab: \"b\" has id 98, which another token has too"},
+        Refusal{"/model/vocab/a", "-1", "model.vocab, token 'a': is -1, expected a token id from 0 to 4194303"},
+        Refusal{"/model/vocab/a", "4194304", "model.vocab, token 'a': is 4194304"},
+        Refusal{"/model/vocab/a", "18446744073709551615", "model.vocab, token 'a': is 18446744073709551615"},
+        Refusal{"/model/vocab/a", "1.5", "model.vocab, token 'a': is 1.5, expected"},
+        Refusal{"/model/vocab/a", "98", "model.vocab: 'b' has id 98, which another token has too"},
         Refusal{"/model/vocab/", "290", "model.vocab: id 290 has an empty token"},
         Refusal{"/model/merges", R"({"a": "b"})", "model.merges, entry 0"},
-        Refusal{"/model/merges/0", R"("a")", R"(model.merges, entry 0: is "\"a\"", expected two tokens)"},
+        Refusal{"/model/merges/0", R"("a")", R"(model.merges, entry 0: is "a", expected two tokens)"},
         Refusal{"/model/merges/1", R"("a b c")", "model.merges, entry 1"},
         Refusal{"/model/merges/1", R"(["a", "b", "c"])", "model.merges, entry 1"},
         Refusal{"/model/merges/1", "7", "model.merges, entry 1"},
-        Refusal{"/model/merges/2", R"(["a", "b"])", R"(model.merges, entry 2: "ab" is not in the vocabulary)"},
-        Refusal{"/model/dropout", "0.1", "model.dropout: is \"0.1\""},
-        Refusal{"/model/end_of_word_suffix", R"("</w>")", R"(model.end_of_word_suffix: is "</w>")"},
+        Refusal{"/model/merges/2", R"(["a", "b"])", "model.merges, entry 2: 'ab' is not in the vocabulary"},
+        Refusal{"/model/dropout", "0.1", "model.dropout: is 0.1"},
+        Refusal{"/model/end_of_word_suffix", R"("</w>")", "model.end_of_word_suffix: is '</w>'"},
         Refusal{"/model/ignore_merges", "1", "model.ignore_merges: is number, expected true or false"},
-        Refusal{"/normalizer", R"({"type": "Lowercase"})", "normalizer: \"Lowercase\" is not supported"},
+        Refusal{"/normalizer", R"({"type": "Lowercase"})", "normalizer: 'Lowercase\' is not supported"},
         Refusal{"/normalizer", R"({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFKC"}]})",
-                "normalizer: \"NFKC\" is not supported"},
+                "normalizer: 'NFKC\' is not supported"},
         Refusal{"/normalizer", R"({"kind": 1})", "normalizer.type: is missing"},
         Refusal{"/pre_tokenizer", "null", "pre_tokenizer: has no ByteLevel"},
-        Refusal{"/pre_tokenizer", R"({"type": "Metaspace"})", "pre_tokenizer: \"Metaspace\" is not supported"},
+        Refusal{"/pre_tokenizer", R"({"type": "Metaspace"})", "pre_tokenizer: 'Metaspace\' is not supported"},
         Refusal{"/pre_tokenizer",
                 R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "Digits"}]})",
-                "pre_tokenizer: \"Digits\" after ByteLevel"},
+                "pre_tokenizer: 'Digits\' after ByteLevel"},
         Refusal{"/pre_tokenizer", R"({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated"})",
                 "pre_tokenizer: has no ByteLevel"},
         Refusal{"/pre_tokenizer",
                 R"({"type": "Sequence", "pretokenizers": [
                   {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated"}, {"type": "ByteLevel"}]})",
-                "pre_tokenizer: pattern \"(\": missing closing parenthesis"},
+                "pre_tokenizer: pattern '(\': missing closing parenthesis"},
         Refusal{"/pre_tokenizer", R"({"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Somehow"})",
-                "pre_tokenizer.behavior: \"Somehow\" is not known"},
+                "pre_tokenizer.behavior: 'Somehow\' is not known"},
         Refusal{"/pre_tokenizer", R"({"type": "Split", "behavior": "Isolated"})", "pre_tokenizer.pattern: is missing"},
-        Refusal{"/decoder", "null", "decoder: \"none\" is not supported, expected ByteLevel"},
-        Refusal{"/decoder", R"({"type": "Fuse"})", "decoder: \"Fuse\" is not supported"},
+        Refusal{"/decoder", "null", "decoder: 'none\' is not supported, expected ByteLevel"},
+        Refusal{"/decoder", R"({"type": "Fuse"})", "decoder: 'Fuse\' is not supported"},
         Refusal{"/added_tokens", "{}", "added_tokens: is object, expected an array"},
         Refusal{"/added_tokens/1/id", "null", "added_tokens[1].id: is missing, expected a token id"},
         Refusal{"/added_tokens/1/content", "5", "added_tokens[1].content: is number, expected a string"},
-        Refusal{"/added_tokens/1/id", "5", "added_tokens: \"<tool>\" has id 5, which another token has too"}));
+        Refusal{"/added_tokens/1/id", "5", "added_tokens: '<tool>\' has id 5, which another token has too"}));
 
 TEST(TokenizerJson, NeedsATokenForEveryByteOfUtf8) {
   json document = small_tokenizer_json();
@@ -153,7 +153,7 @@ TEST(TokenizerJson, RefusesATokenThatIsThereTwice) {
   std::string text = small_tokenizer_json().dump();
   text.replace(text.find("\"b\":98"), 6, "\"a\":98");
   EXPECT_THAT(stream::message_of<Error>([&] { Tokenizer::from_json(text, "tokenizer.json"); }),
-              HasSubstr("tokenizer.json: model.vocab: \"a\" is there twice"));
+              HasSubstr("tokenizer.json: model.vocab: 'a\' is there twice"));
 }
 
 TEST(TokenizerJson, KeepsItsPromisesOnEveryPrefix) {

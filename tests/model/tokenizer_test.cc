@@ -54,8 +54,8 @@ TEST(TokenizerRoundTrip, GivesTheTextBackInNormalForm) {
   const Tokenizer small = make_tokenizer(small_tokenizer_json());
   for (int i = 0; i < 2000; ++i) {
     const std::string text = random_text(random);
-    EXPECT_EQ(embedded().decode(embedded().encode(text)), to_nfc(text)) << in_quotes(text);
-    EXPECT_EQ(small.decode(small.encode(text)), to_nfc(text)) << in_quotes(text);
+    EXPECT_EQ(embedded().decode(embedded().encode(text)), to_nfc(text)) << ::testing::PrintToString(text);
+    EXPECT_EQ(small.decode(small.encode(text)), to_nfc(text)) << ::testing::PrintToString(text);
   }
 }
 
@@ -66,7 +66,7 @@ TEST(TokenizerRoundTrip, GivesTheTextBackAsItIsWithoutNormalizer) {
   const Tokenizer tokenizer = make_tokenizer(document);
   for (int i = 0; i < 1000; ++i) {
     const std::string text = random_text(random);
-    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text) << in_quotes(text);
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text) << ::testing::PrintToString(text);
   }
 }
 

@@ -183,14 +183,24 @@ TEST(Run, ChangingTheModelIsNamed) {
   EXPECT_THAT(result.errors, HasSubstr("changes the model"));
 }
 
-TEST(Run, FullDiskOnStdoutIsAnError) {
-  const ProgramResult result = run_program({"logits", "--tokens", "1", "-o", "/dev/full", "--quiet"});
-  EXPECT_EQ(result.exit_code, 1);
-  EXPECT_THAT(lines(result.errors), ElementsAre(HasSubstr("/dev/full")));
+TEST(Run, FullDiskIsAnError) {
+  ProgramInput input{{"run", "-n", "4", "--quiet"}, {}, {}, "/dev/full"};
+  for (const std::vector<std::string>& arguments :
+       {input.arguments, std::vector<std::string>{"inspect"}, std::vector<std::string>{"--help"}}) {
+    input.arguments = arguments;
+    const ProgramResult result = run_program(input);
+    EXPECT_EQ(result.exit_code, 1) << arguments.front();
+    EXPECT_THAT(lines(result.errors), ElementsAre(HasSubstr("standard output")));
+  }
+  const ProgramResult logits = run_program({"logits", "--tokens", "1", "-o", "/dev/full", "--quiet"});
+  EXPECT_EQ(logits.exit_code, 1);
+  EXPECT_THAT(lines(logits.errors), ElementsAre(HasSubstr("/dev/full")));
 }
 
 /// A run that would go on for a long time.
-ProgramInput endless_run() { return {{"run", "-p", "Tell me about the sea.", "-n", "4000", "--seed", "1"}, {}, {}}; }
+ProgramInput endless_run() {
+  return {{"run", "-p", "Tell me about the sea.", "-n", "4000", "--seed", "1"}, {}, {}, {}};
+}
 
 TEST(Interrupt, FirstCtrlCEndsTheTextAndStatisticsFollow) {
   RunningProgram program(endless_run());

@@ -36,7 +36,7 @@ VerbFlags make_flags(Parsed& parsed) {
   return verb;
 }
 
-std::optional<std::string> parse(Parsed& parsed, std::vector<std::string> arguments) {
+bool parse(Parsed& parsed, std::vector<std::string> arguments) {
   return parse_flags(make_flags(parsed), std::move(arguments));
 }
 
@@ -54,7 +54,7 @@ TEST(Flags, EverySpellingWorks) {
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{{"-t", "x"}, {"-tx"}, {"--text", "x"}, {"--text=x"}, {"--words", "x"}}) {
     Parsed parsed;
-    EXPECT_EQ(parse(parsed, arguments), std::nullopt);
+    EXPECT_TRUE(parse(parsed, arguments));
     EXPECT_EQ(parsed.text, "x") << arguments.front();
   }
 }
@@ -99,17 +99,25 @@ TEST(Flags, MissingValueAndSurplusArgumentAreNamed) {
   EXPECT_THAT(usage_error({"one", "two"}), HasSubstr("'two'"));
 }
 
-TEST(Flags, HelpNamesEverything) {
+TEST(Flags, HelpIsAskedForWhateverElseIsMissing) {
   Parsed parsed;
-  const std::optional<std::string> help = parse(parsed, {"--help"});
-  ASSERT_TRUE(help.has_value());
-  EXPECT_THAT(*help, AllOf(HasSubstr("usage: sluice test [flags]"), HasSubstr("One:"), HasSubstr("Two:"),
-                           HasSubstr("-t, --text, --words TEXT"), HasSubstr("a switch")));
+  EXPECT_FALSE(parse(parsed, {"--help"}));
+  VerbFlags verb = make_flags(parsed);
+  verb.flags.front().required = true;
+  EXPECT_FALSE(parse_flags(verb, {"-h"}));
+  EXPECT_THROW(parse_flags(verb, {}), UsageError);
 }
 
-TEST(Flags, MarkdownEscapesBars) {
+TEST(Help, NamesEverything) {
   Parsed parsed;
-  EXPECT_THAT(*parse(parsed, {"--help-markdown"}), HasSubstr("| `-fi`, `--file` FILE | a\\|b |"));
+  EXPECT_THAT(help_text(make_flags(parsed)),
+              AllOf(HasSubstr("usage: sluice test [flags]"), HasSubstr("One:"), HasSubstr("Two:"),
+                    HasSubstr("-t, --text, --words TEXT"), HasSubstr("a switch")));
+}
+
+TEST(Help, MarkdownEscapesBars) {
+  Parsed parsed;
+  EXPECT_THAT(help_markdown(make_flags(parsed), Tables::own), HasSubstr("| `-fi`, `--file` FILE | a\\|b |"));
 }
 
 TEST(Help, FitsATerminal) {
@@ -132,10 +140,10 @@ TEST(Documentation, UsageHasTheFlagsOfEveryVerb) {
   const std::string usage = documentation("usage.md");
   for (const Verb& verb : verbs()) {
     Action action;
-    const std::string table = help_markdown(flags_of(verb, action));
-    EXPECT_NE(usage.find(table), std::string::npos)
-        << "docs/usage.md: should have the output of sluice " << verb.name << " --help-markdown:\n"
-        << table;
+    for (const Tables tables : {Tables::own, Tables::settings}) {
+      const std::string table = help_markdown(flags_of(verb, action), tables);
+      EXPECT_NE(usage.find(table), std::string::npos) << "docs/usage.md should have:\n" << table;
+    }
   }
 }
 

@@ -66,7 +66,7 @@ RunningProgram::RunningProgram(const ProgramInput& input) {
   process_ = fork();
   if (process_ == 0) {
     dup2(fileno(in.get()), STDIN_FILENO);
-    dup2(out[1], STDOUT_FILENO);
+    dup2(input.output_to.empty() ? out[1] : open(input.output_to.c_str(), O_WRONLY), STDOUT_FILENO);
     dup2(err[1], STDERR_FILENO);
     execve(SLUICE_PROGRAM, argument_pointers.data(), environment_pointers.data());
     _exit(127);
@@ -122,7 +122,7 @@ ProgramResult RunningProgram::finish() {
 ProgramResult run_program(const ProgramInput& input) { return RunningProgram(input).finish(); }
 
 ProgramResult run_program(std::vector<std::string> arguments) {
-  return run_program(ProgramInput{std::move(arguments), {}, {}});
+  return run_program(ProgramInput{std::move(arguments), {}, {}, {}});
 }
 
 std::vector<std::string> lines(const std::string& text) {

@@ -13,6 +13,7 @@ struct ProgramInput {
   std::vector<std::string> arguments;
   std::map<std::string, std::string> environment;  // on top of this process's, which is rid of settings
   std::string standard_input;
+  std::string output_to;  // a file to connect stdout to; empty: it is collected
 };
 
 struct ProgramResult {

@@ -111,7 +111,7 @@ TEST(Sampling, FlagsReachTheOptions) {
   SamplingOptions options;
   add_sampling(flags, options);
   const VerbFlags verb{"run", "", "", flags};
-  EXPECT_FALSE(parse_flags(verb, {"--temperature", "0.25", "--top-k=3", "--min-p", "0.1", "-s", "7"}).has_value());
+  EXPECT_TRUE(parse_flags(verb, {"--temperature", "0.25", "--top-k=3", "--min-p", "0.1", "-s", "7"}));
   EXPECT_EQ(options.temperature, 0.25F);
   EXPECT_EQ(options.top_k, 3);
   EXPECT_EQ(options.min_p, 0.1F);

@@ -28,7 +28,7 @@ ModelSpec build_spec(const Config& config) {
   }
   fail("{}: model_type '{}' is not supported; the nearest known one is '{}' (known: {}). To add a family see "
        "CONTRIBUTING.md",
-       config.file(), model_type, nearest(model_type, known), fmt::join(known, ", "));
+       config.file(), printable(model_type), nearest(model_type, known), fmt::join(known, ", "));
 }
 
 }  // namespace sluice::model

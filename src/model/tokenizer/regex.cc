@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "model/json_file.h"
+#include "base/text.h"
 #include "model/tokenizer/unicode.h"
 
 namespace sluice::model {
@@ -99,12 +99,11 @@ std::string translate_oniguruma(std::string_view pattern, std::string_view subje
       }
     } else if (rest.starts_with("[:")) {
       const std::size_t end = rest.find(":]");
-      if (end == std::string_view::npos)
-        fail("{}: a class in brackets does not end in {}", subject, in_quotes(pattern));
+      if (end == std::string_view::npos) fail("{}: pattern '{}': '[:' does not end", subject, printable(pattern));
       result += rest.substr(0, end + 2);
       at += end + 1;
     } else if (rest.front() == '[' || rest.starts_with("&&")) {
-      fail("{}: set operations inside a character class are not supported: {}", subject, in_quotes(pattern));
+      fail("{}: pattern '{}': set operations inside a character class are not supported", subject, printable(pattern));
     } else {
       result += rest.front();
       in_class = rest.front() != ']';
@@ -146,7 +145,7 @@ Regex::Regex(std::string_view pattern, Syntax syntax, std::string_view subject) 
   PCRE2_SIZE offset = 0;
   built->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(source.data()), source.size(), options, &error, &offset,
                                   context.get()));
-  if (built->code == nullptr) fail("{}: pattern {}: {}", subject, in_quotes(pattern), error_text(error));
+  if (built->code == nullptr) fail("{}: pattern '{}': {}", subject, printable(pattern), error_text(error));
   // Where the JIT is refused (a hardened kernel), pcre2_match() interprets: same matches, five times slower.
   pcre2_jit_compile(built->code.get(), PCRE2_JIT_COMPLETE);
   code_ = std::move(built);
@@ -173,12 +172,12 @@ std::optional<TextRange> Regex::Code::match_at(std::string_view text, std::size_
     if (result != PCRE2_ERROR_MATCHLIMIT || steps / kStepsPerByte > text.size() - at) break;
   }
   if (result < 0 && result != PCRE2_ERROR_NOMATCH) {
-    fail("{}: pattern {} at byte {} of the text: {}", subject, in_quotes(pattern), at, error_text(result));
+    fail("{}: pattern '{}' at byte {} of the text: {}", subject, printable(pattern), at, error_text(result));
   }
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(scratch.data.get());
   const std::size_t length = result < 0 ? 0 : bounds[1] - at;
   if (steps > kFreeSteps && length < steps / kStepsPerByte) {
-    fail("{}: pattern {} takes too many steps at byte {} of the text", subject, in_quotes(pattern), at);
+    fail("{}: pattern '{}' takes too many steps at byte {} of the text", subject, printable(pattern), at);
   }
   if (result < 0) return std::nullopt;
   // \K moves the begin of a match; PCRE2 keeps it at or before the end.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "model/json_file.h"
 #include "model/tokenizer/added_tokens.h"
@@ -46,11 +47,11 @@ Vocabulary read_vocabulary(const TokenizerJson& json, std::string_view file) {
   vocabulary.ids.reserve(json.vocabulary.size() + json.added_tokens.size());
   for (const auto& [spelling, id] : json.vocabulary) {
     if (spelling.empty()) fail("{}: model.vocab: id {} has an empty token", file, id);
-    if (vocabulary.ids.contains(spelling)) fail("{}: model.vocab: {} is there twice", file, in_quotes(spelling));
+    if (vocabulary.ids.contains(spelling)) fail("{}: model.vocab: '{}' is there twice", file, printable(spelling));
     // A token that is not in the byte alphabet, as special tokens often are, stands for its own text.
     std::string bytes = read_spelled_bytes(spelling).value_or(spelling);
     if (!vocabulary.add(spelling, id, std::move(bytes))) {
-      fail("{}: model.vocab: {} has id {}, which another token has too", file, in_quotes(spelling), id);
+      fail("{}: model.vocab: '{}' has id {}, which another token has too", file, printable(spelling), id);
     }
   }
   return vocabulary;
@@ -64,7 +65,7 @@ void add_tokens(std::vector<AddedToken>& tokens, Vocabulary& vocabulary, std::st
     if (known != vocabulary.ids.end()) {
       token.id = known->second;  // as in the reference, the vocabulary knows better
     } else if (!vocabulary.add(token.content, token.id, token.content)) {
-      fail("{}: added_tokens: {} has id {}, which another token has too", file, in_quotes(token.content), token.id);
+      fail("{}: added_tokens: '{}' has id {}, which another token has too", file, printable(token.content), token.id);
     }
   }
   vocabulary.special.resize(vocabulary.bytes.size());
@@ -89,7 +90,7 @@ Bpe make_bpe(const TokenizerJson& json, const Vocabulary& vocabulary, std::strin
   const auto id_of = [&](const std::string& token, std::size_t rank) {
     const auto id = vocabulary.ids.find(token);
     if (id == vocabulary.ids.end()) {
-      fail("{}: model.merges, entry {}: {} is not in the vocabulary", file, rank, in_quotes(token));
+      fail("{}: model.merges, entry {}: '{}' is not in the vocabulary", file, rank, printable(token));
     }
     return id->second;
   };

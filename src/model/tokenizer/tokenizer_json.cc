@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "model/json_file.h"
 
 namespace sluice::model {
@@ -77,7 +78,7 @@ std::optional<int> read_id(const json& value) {
 }
 
 [[noreturn]] void refuse_id(const std::string& subject, const json* value) {
-  fail("{}: is {}, expected a token id from 0 to {}", subject, value == nullptr ? "missing" : in_quotes(value->dump()),
+  fail("{}: is {}, expected a token id from 0 to {}", subject, value == nullptr ? "missing" : printable(value->dump()),
        kMaxTokenIds - 1);
 }
 
@@ -92,7 +93,7 @@ class TableReader {
     if (path.size() != 3 || path[0] != "model") return true;
     if (path[1] == "vocab" && value.is_number()) {
       const std::optional<int> id = read_id(value);
-      if (!id) refuse_id(fmt::format("{}: model.vocab, token {}", file_, in_quotes(path[2])), &value);
+      if (!id) refuse_id(fmt::format("{}: model.vocab, token '{}'", file_, printable(path[2])), &value);
       out_.vocabulary.emplace_back(path[2], *id);
       return false;
     }
@@ -116,7 +117,7 @@ class TableReader {
       return {std::move(value[0].get_ref<std::string&>()), std::move(value[1].get_ref<std::string&>())};
     }
     fail("{}: model.merges, entry {}: is {}, expected two tokens, as \"a b\" or [\"a\", \"b\"]", file_,
-         out_.merges.size(), in_quotes(value.dump()));
+         out_.merges.size(), printable(value.dump()));
   }
 
   TokenizerJson& out_;
@@ -126,18 +127,18 @@ class TableReader {
 void read_model(const Part& model, TokenizerJson& out) {
   const std::string type = model.text("type").value_or("BPE");  // files from before 2020 do not say
   if (type != "BPE") {
-    fail("{}: is {}; only byte-level BPE is supported", model.subject_of("type"), in_quotes(type));
+    fail("{}: is '{}'; only byte-level BPE is supported", model.subject_of("type"), printable(type));
   }
   const std::optional<Part> vocabulary = model.object("vocab");
   if (!vocabulary || out.vocabulary.empty()) fail("{}: is missing or empty", model.subject_of("vocab"));
   if (!model.array("merges").empty()) fail("{}: is broken", model.subject_of("merges"));
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     const std::string value = model.text(affix).value_or("");
-    if (!value.empty()) fail("{}: is {}; byte-level BPE has none", model.subject_of(affix), in_quotes(value));
+    if (!value.empty()) fail("{}: is '{}'; byte-level BPE has none", model.subject_of(affix), printable(value));
   }
   const json* dropout = model.find("dropout");
   if (dropout != nullptr && *dropout != 0) {
-    fail("{}: is {}; encoding at random is not supported", model.subject_of("dropout"), in_quotes(dropout->dump()));
+    fail("{}: is {}; encoding at random is not supported", model.subject_of("dropout"), printable(dropout->dump()));
   }
   // byte_fallback, unk_token and fuse_unk say what happens to characters without a token. Here there are none: the
   // Tokenizer requires a token for every byte.
@@ -152,7 +153,7 @@ void read_normalizer(const Part& normalizer, TokenizerJson& out) {
     for (const json& step : normalizer.array("normalizers"))
       read_normalizer(Part(step, normalizer.file(), normalizer.path()), out);
   } else {
-    fail("{}: {} is not supported, expected NFC, a Sequence of it, or none", normalizer.subject(), in_quotes(type));
+    fail("{}: '{}' is not supported, expected NFC, a Sequence of it, or none", normalizer.subject(), printable(type));
   }
 }
 
@@ -168,7 +169,7 @@ SplitBehavior read_behavior(const Part& split) {
   for (const auto& [known, behavior] : kBehaviors) {
     if (name == known) return behavior;
   }
-  fail("{}: {} is not known", split.subject_of("behavior"), in_quotes(name));
+  fail("{}: '{}' is not known", split.subject_of("behavior"), printable(name));
 }
 
 SplitSpec read_split(const Part& split) {
@@ -186,7 +187,7 @@ SplitSpec read_split(const Part& split) {
 /// Adds one pre-tokenizer to `out`. Sets `byte_level` at ByteLevel, behind which the text is no longer text.
 void read_pre_tokenizer(const Part& part, bool& byte_level, PreTokenizerSpec& out) {
   const std::string type = part.required_text("type");
-  if (byte_level) fail("{}: {} after ByteLevel is not supported", part.subject(), in_quotes(type));
+  if (byte_level) fail("{}: '{}' after ByteLevel is not supported", part.subject(), printable(type));
   if (type == "Sequence") {
     for (const json& step : part.array("pretokenizers")) {
       read_pre_tokenizer(Part(step, part.file(), part.path()), byte_level, out);
@@ -201,8 +202,8 @@ void read_pre_tokenizer(const Part& part, bool& byte_level, PreTokenizerSpec& ou
     out.use_gpt2_pattern = part.flag("use_regex", true);
     byte_level = true;
   } else {
-    fail("{}: {} is not supported, expected Split, Digits, ByteLevel or a Sequence of them", part.subject(),
-         in_quotes(type));
+    fail("{}: '{}' is not supported, expected Split, Digits, ByteLevel or a Sequence of them", part.subject(),
+         printable(type));
   }
 }
 
@@ -243,7 +244,7 @@ TokenizerJson parse_tokenizer_json(std::string_view text, std::string_view file)
   const std::optional<Part> decoder = whole.object("decoder");
   const std::string decoder_type = decoder ? decoder->required_text("type") : "none";
   if (decoder_type != "ByteLevel") {
-    fail("{}: decoder: {} is not supported, expected ByteLevel", file, in_quotes(decoder_type));
+    fail("{}: decoder: '{}' is not supported, expected ByteLevel", file, printable(decoder_type));
   }
 
   for (const json& token : whole.array("added_tokens")) {
