@@ -28,13 +28,10 @@ std::string experts_line(const model::RunStatistics& s) {
 
 /// What the tighter bound is, and how much of it was reached.
 std::string bound_line(const model::RunStatistics& s) {
-  const std::optional<double> disk = s.disk_bound();
-  const std::optional<double> memory = s.memory_bound();
-  if (s.decode_speed() <= 0 || (!disk && !memory)) return "";
-  const bool by_disk = disk && (!memory || *disk <= *memory);
-  const double bound = by_disk ? *disk : *memory;
-  return fmt::format("bound    {:.1f} tok/s by the {}; {:.0f} % of it reached\n", bound, by_disk ? "disk" : "memory",
-                     100 * s.decode_speed() / bound);
+  const std::optional<model::Bound> bound = s.bound();
+  if (s.decode_speed() <= 0 || !bound) return "";
+  return fmt::format("bound    {:.1f} tok/s by the {}; {:.0f} % of it reached\n", bound->tok_per_s, bound->resource,
+                     100 * s.decode_speed() / bound->tok_per_s);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The canonical arithmetic of attention, written once over eight lanes; included after vector_canonical.h.
+// The canonical arithmetic of attention, written once over eight lanes; included after cache_canonical.h.
 //
 // For one query, with blocks of kKvBlock keys at absolute positions and only the positions that the query sees:
 //
@@ -8,7 +8,8 @@
 //   l_b = sum_j p_j                              lane i adds up positions i, i + 8, ...
 //   a_b = sum_j p_j v_j                          one chain of fma per element, positions ascending, from zero
 //
-// and over the blocks, in ascending order, starting from m = -infinity, l = 0, a = 0:
+// and over the blocks of which it sees anything, in ascending order, starting from m = sink (-infinity if the head has
+// none), l = 1, a = 0:
 //
 //   m' = max(m, m_b), c = exp(m - m'), d = exp(m_b - m')
 //   l = fma(l_b, d, l * c),  a = fma(a_b, d, a * c),  m = m'
@@ -18,28 +19,51 @@
 #pragma once
 
 #include "kernels/attention.h"
-#include "kernels/vector_canonical.h"
+#include "kernels/cache_canonical.h"
 
 namespace sluice::kernels {
 namespace {
 
-// What one thread needs for a tile, on its stack: 117 KiB, of which head_dim 128 touches a quarter.
-// Vectors are padded with zeros to `width` floats, a multiple of eight, and lie `width` apart.
+using Query = AttentionTile::Query;
+
+// What one thread needs for a tile, on its stack: 131 KiB, of which head_dim 128 touches a quarter.
+// Vectors are padded with zeros to a multiple of eight floats and lie as far apart.
 struct AttentionScratch {
   float q[kQueryTile * kMaxHeadDim];
-  float block_sum[kQueryTile * kMaxHeadDim];  // a_b
-  float total[kQueryTile * kMaxHeadDim];      // a
-  float rows[kLanes * kMaxHeadDim];           // eight keys or values, as f32
-  float scores[kQueryTile][kKvBlock];         // then p
-  float largest[kQueryTile];                  // m
-  float weight[kQueryTile];                   // l
+  float block[kQueryTile * partial_floats(kMaxHeadDim)];
+  float running[kQueryTile * partial_floats(kMaxHeadDim)];
+  float rows[kLanes * kMaxHeadDim];    // eight keys or values, as f32
+  float scores[kQueryTile][kKvBlock];  // then p
 };
 
-// How many positions of the `length` starting at `first` the query sees.
-inline int visible(const AttentionTile::Query& query, int64_t first, int length) {
-  const int64_t count = query.position + 1 - first;
-  return count < 0 ? 0 : count < length ? static_cast<int>(count) : length;
+// A query's share of the softmax over some positions, in memory: a, m and l, in partial_floats floats.
+struct Partial {
+  float* sum;
+  int width;  // of the sum, a multiple of eight
+  float& largest() const { return sum[width]; }
+  float& weight() const { return sum[width + 1]; }
+};
+
+inline int padded(int n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+inline Partial partial(float* partials, const AttentionTile& tile, int64_t index) {
+  const int width = padded(tile.value_dim);
+  return {partials + index * (width + kLanes), width};
 }
+
+// Bit j: the query sees position j of the block.
+inline uint64_t visible(const Query& query, int64_t block) {
+  const int64_t begin = query.first - block * kKvBlock;
+  const int64_t end = query.position + 1 - block * kKvBlock;
+  if (end <= 0 || begin >= kKvBlock) return 0;
+  uint64_t bits = ~uint64_t{0};
+  if (end < kKvBlock) bits >>= kKvBlock - end;
+  if (begin > 0) bits = bits >> begin << begin;
+  return query.selected == nullptr ? bits : bits & query.selected[block];
+}
+
+// Of the eight positions from `at` on.
+inline unsigned eight_bits(uint64_t bits, int at) { return static_cast<unsigned>(bits >> at) & 0xFFU; }
 
 // scores[j] = scale * dot(q, row j) for all eight rows.
 inline void score_rows(const float* q, const float* rows, int width, float scale, float* scores) {
@@ -52,30 +76,37 @@ inline void score_rows(const float* q, const float* rows, int width, float scale
   store(scores, mul(sum_each(dot), splat(scale)));
 }
 
-// Turns scores[0, count) into p, and returns m_b and l_b.
-struct BlockWeights {
-  float largest, sum;
-};
-inline BlockWeights exponentiate(float* scores, int count) {
-  for (int j = count; j % kLanes != 0; ++j) scores[j] = -kInfinity;  // whose exp is 0
+// Turns the scores of the positions in `bits`, of which there are some, into p, those of all others into 0; gives m_b
+// and l_b.
+inline void exponentiate(float* scores, uint64_t bits, Partial block) {
   F8 largest = splat(-kInfinity);
-  for (int j = 0; j < count; j += kLanes) largest = max(largest, load(scores + j));
-  const float m = max_lane(largest);
+  for (int at = 0; at < kKvBlock; at += kLanes) {
+    const unsigned seen = eight_bits(bits, at);
+    for (int j = 0; seen != 0xFFU && j < kLanes; ++j) {
+      if ((seen >> j & 1U) == 0) scores[at + j] = -kInfinity;  // whose exp is 0
+    }
+    largest = max(largest, load(scores + at));
+  }
+  block.largest() = max_lane(largest);
+  const F8 shift = splat(block.largest());
   F8 sums = splat(0.0F);
-  for (int j = 0; j < count; j += kLanes) {
-    const F8 p = exp_lanes(sub(load(scores + j), splat(m)));
-    store(scores + j, p);
+  for (int at = 0; at < kKvBlock; at += kLanes) {
+    if (eight_bits(bits, at) == 0) continue;  // would add zeros
+    const F8 p = exp_lanes(sub(load(scores + at), shift));
+    store(scores + at, p);
     sums = add(sums, p);
   }
-  return {m, sum(sums)};
+  block.weight() = sum(sums);
 }
 
-// sum += p[j] * row j for j < count, in that order. `Groups` registers of accumulators hide the latency of fma.
+// sum += p[j] * row j for the rows j in `bits`, in that order. What the other rows hold must not matter, NaN included,
+// so they are left out and not multiplied by zero. `Groups` registers of accumulators hide the latency of fma.
 template <int Groups>
-inline void add_weighted_rows(const float* p, const float* rows, int count, int width, float* sum) {
+inline void add_weighted_rows(const float* p, const float* rows, unsigned bits, int width, float* sum) {
   F8 accumulators[Groups];
   for (int g = 0; g < Groups; ++g) accumulators[g] = load(sum + g * kLanes);
-  for (int j = 0; j < count; ++j) {
+  for (int j = 0; j < kLanes; ++j) {
+    if ((bits >> j & 1U) == 0) continue;
     const F8 factor = splat(p[j]);
     for (int g = 0; g < Groups; ++g) {
       accumulators[g] = fma(factor, load(rows + j * width + g * kLanes), accumulators[g]);
@@ -84,88 +115,129 @@ inline void add_weighted_rows(const float* p, const float* rows, int count, int 
   for (int g = 0; g < Groups; ++g) store(sum + g * kLanes, accumulators[g]);
 }
 
-inline void add_weighted_rows(const float* p, const float* rows, int count, int width, float* sum) {
+inline void add_weighted_rows(const float* p, const float* rows, unsigned bits, int width, float* sum) {
   int i = 0;
-  for (; i + 8 * kLanes <= width; i += 8 * kLanes) add_weighted_rows<8>(p, rows + i, count, width, sum + i);
-  for (; i < width; i += kLanes) add_weighted_rows<1>(p, rows + i, count, width, sum + i);
+  for (; i + 8 * kLanes <= width; i += 8 * kLanes) add_weighted_rows<8>(p, rows + i, bits, width, sum + i);
+  for (; i < width; i += kLanes) add_weighted_rows<1>(p, rows + i, bits, width, sum + i);
 }
 
-// Merges a block into the running maximum, weight and total of a query.
-inline void merge_block(BlockWeights block, const float* block_sum, int width, float& largest, float& weight,
-                        float* total) {
-  const float m = block.largest > largest ? block.largest : largest;
-  const F8 c = exp_lanes(splat(largest - m));
-  const F8 d = exp_lanes(splat(block.largest - m));
+// Eight consecutive rows of the cache as f32, `width` apart. Rows outside `bits` may not be stored yet: a row of
+// `bits` stands in for each of them, and is never looked at.
+inline void decode_rows(const AttentionTile& tile, const std::byte* first, int dim, unsigned bits, float* rows) {
+  const int substitute = __builtin_ctz(bits);
+  for (int j = 0; j < kLanes; ++j) {
+    const int row = (bits >> j & 1U) != 0 ? j : substitute;
+    decode_row(tile.type, first + row * tile.row_bytes, dim, rows + j * padded(dim));
+  }
+}
+
+inline void load_queries(const AttentionTile& tile, AttentionScratch& s) {
+  for (int i = 0; i < tile.count; ++i) {
+    const auto* q = reinterpret_cast<const std::byte*>(tile.queries[i].q);
+    decode_row(DType::f32, q, tile.key_dim, s.q + i * padded(tile.key_dim));
+  }
+}
+
+// One block, for all queries of the tile that see any of it; partials [tile.count].
+inline void compute_block(const AttentionTile& tile, int64_t index, AttentionScratch& s, float* partials) {
+  const int key_width = padded(tile.key_dim);
+  const std::byte* block = tile.blocks[index];
+  uint64_t bits[kQueryTile];
+  uint64_t any = 0;
+  for (int i = 0; i < tile.count; ++i) any |= bits[i] = visible(tile.queries[i], index);
+
+  for (int at = 0; at < kKvBlock; at += kLanes) {
+    const unsigned seen = eight_bits(any, at);
+    if (seen == 0) continue;
+    decode_rows(tile, block + tile.key_offset + at * tile.row_bytes, tile.key_dim, seen, s.rows);
+    for (int i = 0; i < tile.count; ++i) {
+      if (eight_bits(bits[i], at) == 0) continue;
+      score_rows(s.q + i * key_width, s.rows, key_width, tile.scale, s.scores[i] + at);
+    }
+  }
+  for (int i = 0; i < tile.count; ++i) {
+    if (bits[i] == 0) continue;
+    const Partial result = partial(partials, tile, i);
+    exponentiate(s.scores[i], bits[i], result);
+    for (int j = 0; j < result.width; j += kLanes) store(result.sum + j, splat(0.0F));
+  }
+  for (int at = 0; at < kKvBlock; at += kLanes) {
+    const unsigned seen = eight_bits(any, at);
+    if (seen == 0) continue;
+    decode_rows(tile, block + tile.value_offset + at * tile.row_bytes, tile.value_dim, seen, s.rows);
+    for (int i = 0; i < tile.count; ++i) {
+      const unsigned mine = eight_bits(bits[i], at);
+      const Partial result = partial(partials, tile, i);
+      if (mine != 0) add_weighted_rows(s.scores[i] + at, s.rows, mine, result.width, result.sum);
+    }
+  }
+}
+
+inline void merge_partial(Partial block, Partial running) {
+  const float m = block.largest() > running.largest() ? block.largest() : running.largest();
+  const F8 c = exp_lanes(splat(running.largest() - m));
+  const F8 d = exp_lanes(splat(block.largest() - m));
   float merged[kLanes];
-  store(merged, fma(splat(block.sum), d, mul(splat(weight), c)));
-  weight = merged[0];
-  largest = m;
-  for (int i = 0; i < width; i += kLanes) store(total + i, fma(load(block_sum + i), d, mul(load(total + i), c)));
+  store(merged, fma(splat(block.weight()), d, mul(splat(running.weight()), c)));
+  running.weight() = merged[0];
+  running.largest() = m;
+  for (int i = 0; i < running.width; i += kLanes) {
+    store(running.sum + i, fma(load(block.sum + i), d, mul(load(running.sum + i), c)));
+  }
 }
 
-// Attention of one tile of queries, as AttentionTile describes it. Each tile of eight keys or values is converted to
-// f32 once and used by all queries.
+void attention_block(const AttentionTile& tile, int64_t block, float* partials) {
+  AttentionScratch s;
+  load_queries(tile, s);
+  compute_block(tile, block, s, partials);
+}
+
+void attention_begin(const AttentionTile& tile, float* running) {
+  for (int i = 0; i < tile.count; ++i) {
+    const Partial start = partial(running, tile, i);
+    start.largest() = tile.queries[i].sink;
+    start.weight() = 1.0F;
+    for (int j = 0; j < start.width; j += kLanes) store(start.sum + j, splat(0.0F));
+  }
+}
+
+void attention_merge(const AttentionTile& tile, int64_t first, int count, const float* partials, float* running) {
+  for (int i = 0; i < count; ++i) {
+    for (int j = 0; j < tile.count; ++j) {
+      if (visible(tile.queries[j], first + i) == 0) continue;
+      const Partial block = partial(const_cast<float*>(partials), tile, int64_t{i} * tile.count + j);
+      merge_partial(block, partial(running, tile, j));
+    }
+  }
+}
+
+void attention_end(const AttentionTile& tile, const float* running) {
+  for (int i = 0; i < tile.count; ++i) {
+    const Partial total = partial(const_cast<float*>(running), tile, i);
+    const F8 weight = splat(total.weight());
+    map_row(total.sum, tile.value_dim, tile.queries[i].out, [=](F8 a) { return div(a, weight); });
+  }
+}
+
+// Each tile of eight keys or values is converted to f32 once and used by all queries.
 void attention_tile(const AttentionTile& tile) {
   AttentionScratch s;
-  const int width = (tile.head_dim + kLanes - 1) / kLanes * kLanes;
-  const int64_t row_bytes = int64_t{tile.head_dim} * (tile.type == DType::f32 ? 4 : 2);
-  int64_t end = 0;  // beyond the last position that any query sees
+  load_queries(tile, s);
+  int64_t begin = tile.queries[0].first;
+  int64_t end = 0;
   for (int i = 0; i < tile.count; ++i) {
-    const AttentionTile::Query& query = tile.queries[i];
-    decode_row(DType::f32, reinterpret_cast<const std::byte*>(query.q), tile.head_dim, s.q + i * width);
-    for (int j = 0; j < width; j += kLanes) store(s.total + i * width + j, splat(0.0F));
-    s.largest[i] = -kInfinity;
-    s.weight[i] = 0.0F;
-    end = query.position + 1 > end ? query.position + 1 : end;
+    begin = tile.queries[i].first < begin ? tile.queries[i].first : begin;
+    end = tile.queries[i].position >= end ? tile.queries[i].position + 1 : end;
   }
-
-  for (int64_t first = 0; first < end; first += kKvBlock) {
-    const std::byte* block = tile.blocks[first / kKvBlock];
-    const int length = end - first < kKvBlock ? static_cast<int>(end - first) : kKvBlock;
-
-    for (int at = 0; at < length; at += kLanes) {
-      const int last = length - 1 - at;  // rows beyond it are not stored yet: it is repeated, and never looked at
-      for (int j = 0; j < kLanes; ++j) {
-        const std::byte* key = block + tile.key_offset + (at + (j < last ? j : last)) * row_bytes;
-        decode_row(tile.type, key, tile.head_dim, s.rows + j * width);
-      }
-      for (int i = 0; i < tile.count; ++i) {
-        if (visible(tile.queries[i], first + at, kLanes) == 0) continue;
-        score_rows(s.q + i * width, s.rows, width, tile.scale, s.scores[i] + at);
-      }
-    }
-
-    BlockWeights weights[kQueryTile];
-    for (int i = 0; i < tile.count; ++i) {
-      const int count = visible(tile.queries[i], first, kKvBlock);
-      if (count > 0) weights[i] = exponentiate(s.scores[i], count);
-      for (int j = 0; j < width; j += kLanes) store(s.block_sum + i * width + j, splat(0.0F));
-    }
-
-    for (int at = 0; at < length; at += kLanes) {
-      for (int j = 0; j < kLanes && at + j < length; ++j) {
-        decode_row(tile.type, block + tile.value_offset + (at + j) * row_bytes, tile.head_dim, s.rows + j * width);
-      }
-      for (int i = 0; i < tile.count; ++i) {
-        const int count = visible(tile.queries[i], first + at, kLanes);
-        add_weighted_rows(s.scores[i] + at, s.rows, count, width, s.block_sum + i * width);
-      }
-    }
-
-    for (int i = 0; i < tile.count; ++i) {
-      if (visible(tile.queries[i], first, kKvBlock) == 0) continue;
-      merge_block(weights[i], s.block_sum + i * width, width, s.largest[i], s.weight[i], s.total + i * width);
-    }
+  attention_begin(tile, s.running);
+  for (int64_t block = begin / kKvBlock; block * kKvBlock < end; ++block) {
+    bool seen = false;
+    for (int i = 0; i < tile.count; ++i) seen = seen || visible(tile.queries[i], block) != 0;
+    if (!seen) continue;
+    compute_block(tile, block, s, s.block);
+    attention_merge(tile, block, 1, s.block, s.running);
   }
-
-  for (int i = 0; i < tile.count; ++i) {
-    const float* total = s.total + i * width;
-    float* out = tile.queries[i].out;
-    const F8 weight = splat(s.weight[i]);
-    for_groups(
-        tile.head_dim, [=](int64_t j) { store(out + j, div(load(total + j), weight)); },
-        [=](int64_t j, int count) { store_part(out + j, div(load_part(total + j, count), weight), count); });
-  }
+  attention_end(tile, s.running);
 }
 
 }  // namespace

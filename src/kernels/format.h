@@ -18,9 +18,9 @@ enum class Mode : std::uint8_t { plain, affine, mxfp4, nvfp4, mxfp8 };
 /// The storage format of one matrix. Small enough to pass by value; equal formats read bytes the same way.
 struct Format {
   Mode mode = Mode::plain;
-  std::uint8_t bits = 0;             // of one code: affine 2,3,4,5,6,8; fp4 4; mxfp8 8; plain: 8 * size of element
-  std::uint16_t group = 0;           // columns that share one scale; 0 for plain
-  DType scale_type = DType::f32;     // affine: of scales and biases; plain: of the elements; else u8
+  std::uint8_t bits = 0;          // of one code: affine 2,3,4,5,6,8; fp4 4; mxfp8 8; plain: 8 * size of element
+  std::uint16_t group = 0;        // columns that share one scale; 0 for plain
+  DType scale_type = DType::f32;  // affine: of scales and biases; plain: of the elements; else u8
 
   friend bool operator==(const Format&, const Format&) = default;
 };

@@ -1,6 +1,9 @@
 #include "kernels/isa.h"
 
-#include <array>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <string>
 
 #include "base/error.h"
@@ -10,14 +13,21 @@
 namespace sluice::kernels {
 namespace {
 
+#if defined(__x86_64__)
+bool has_avx2() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+  return f16c && __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+}
+#endif
+
 constexpr Isa kIsas[] = {
     {"scalar", &kMatmulScalar, &kVectorScalar, [] { return true; }},
 #if defined(__x86_64__)
-    {"avx2", &kMatmulAvx2, &kVectorAvx2,
-     [] {
-       return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
-              __builtin_cpu_supports("f16c") != 0;
-     }},
+    {"avx2", &kMatmulAvx2, &kVectorAvx2, has_avx2},
 #endif
 };
 

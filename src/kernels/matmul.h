@@ -58,7 +58,8 @@ struct ExpertViews {
 
 /// Fused MoE layer for one token whose experts are all resident: gate+up -> activation -> down -> weighted sum in one
 /// fork-join with phase barriers inside. y [hidden] = sum over e, in the order given, of weights[e] * expert_e(x).
-/// The caller orders experts by ascending id (the canonical order).
+/// The caller orders experts by ascending id (the canonical order). At least one expert; all have equal shapes and
+/// formats, projection by projection.
 void moe_fused(const Context& context, std::span<const ExpertViews> experts, std::span<const float> weights,
                Activation activation, const float* x, float* y, Workspace& workspace);
 

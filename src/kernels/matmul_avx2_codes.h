@@ -1,5 +1,5 @@
 // AVX2: weight codes as 16-bit integers, in the order that the activations are laid out for (ActivationLayout).
-// One struct per packing. Included by matmul_avx2.cc only.
+// One struct per packing. Included by matmul_avx2_int16.cc only.
 #pragma once
 
 #include "kernels/matmul_avx2.h"

@@ -36,6 +36,12 @@ inline F8 fnma(F8 a, F8 b, F8 c) { return _mm256_fnmadd_ps(a, b, c); }
 inline F8 min(F8 a, F8 b) { return _mm256_min_ps(a, b); }
 inline F8 max(F8 a, F8 b) { return _mm256_max_ps(a, b); }
 
+inline F8 swap_pairs(F8 a) { return _mm256_permute_ps(a, _MM_SHUFFLE(2, 3, 0, 1)); }
+inline F8 load_twice(const float* x) {
+  const __m256i each_twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+  return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)), each_twice);
+}
+
 inline float sum(F8 a) {
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -91,6 +97,16 @@ inline void store_bf16(uint16_t* y, F8 a) {
   const __m256i chosen = _mm256_blendv_epi8(rounded, quiet, nan);
   const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(y), packed);
+}
+
+inline F8 load_i8(const int8_t* x) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x))));
+}
+inline void store_i8(int8_t* y, F8 shifted) {
+  // The low byte of every lane; within each 128 bits they gather in the first four.
+  const __m256i low_bytes = _mm256_shuffle_epi8(_mm256_castps_si256(shifted), _mm256_set1_epi32(0x0C080400));
+  const __m128i packed = _mm_unpacklo_epi32(_mm256_castsi256_si128(low_bytes), _mm256_extracti128_si256(low_bytes, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(y), packed);
 }
 
 }  // namespace

@@ -71,6 +71,15 @@ inline F8 max(F8 a, F8 b) {
   return each_lane([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
 }
 
+// Lanes 2i and 2i + 1 change places.
+inline F8 swap_pairs(F8 a) {
+  return each_lane([&](int i) { return a.lane[i ^ 1]; });
+}
+// Four floats, each of them in two lanes: x0 x0 x1 x1 x2 x2 x3 x3.
+inline F8 load_twice(const float* x) {
+  return each_lane([=](int i) { return x[i / 2]; });
+}
+
 // The fixed tree of every horizontal reduction: lane j with j + 4, then j + 2, then j + 1.
 inline float sum(F8 a) {
   const float* v = a.lane;
@@ -109,6 +118,14 @@ inline void store_f16(std::uint16_t* y, F8 a) {
 }
 inline void store_bf16(std::uint16_t* y, F8 a) {
   for (int i = 0; i < kLanes; ++i) y[i] = f32_to_bf16(a.lane[i]);
+}
+
+// Eight signed bytes, exactly; and back from lanes that hold 1.5 * 2^23 + an integer from -128 to 127.
+inline F8 load_i8(const std::int8_t* x) {
+  return each_lane([=](int i) { return static_cast<float>(x[i]); });
+}
+inline void store_i8(std::int8_t* y, F8 shifted) {
+  for (int i = 0; i < kLanes; ++i) y[i] = static_cast<std::int8_t>(std::bit_cast<std::uint32_t>(shifted.lane[i]));
 }
 
 }  // namespace

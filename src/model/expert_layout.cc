@@ -36,7 +36,8 @@ ExpertProjection add_projection(const std::vector<MatrixTensors>& tensors, int e
       parts.push_back(split_stack(*(tensors.front().*which), experts));
     } else {
       PartSlices& slices = parts.emplace_back();
-      for (const MatrixTensors& one : tensors) slices.push_back({(one.*which)->file, (one.*which)->offset, (one.*which)->bytes});
+      for (const MatrixTensors& one : tensors)
+        slices.push_back({(one.*which)->file, (one.*which)->offset, (one.*which)->bytes});
     }
     return static_cast<int>(parts.size()) - 1;
   };

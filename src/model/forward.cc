@@ -34,8 +34,8 @@ void Model::State::forward(std::span<const SequenceStep> sequence_steps, LogitsS
   }
   if (rows.empty()) return;
   std::size_t appended = 0;
-  const bool decode =
-      std::all_of(sequence_steps.begin(), sequence_steps.end(), [](const auto& step) { return step.tokens.size() == 1; });
+  const bool decode = std::all_of(sequence_steps.begin(), sequence_steps.end(),
+                                  [](const auto& step) { return step.tokens.size() == 1; });
   try {
     for (; appended < sequence_steps.size(); ++appended) {
       sequence_steps[appended].session->append(sequence_steps[appended].tokens);
@@ -82,16 +82,17 @@ void Model::State::attention(int l, const float* h, float* out) {
   const int count = static_cast<int>(rows.size());
   const int q_size = spec.heads * spec.head_dim;
   const int kv_size = spec.kv_heads * spec.head_dim;
-  const std::span<float> q = workspace.take<float>(product(count, q_size));     // [T, heads, D]
-  const std::span<float> k = workspace.take<float>(product(count, kv_size));    // [T, kv_heads, D]
-  const std::span<float> v = workspace.take<float>(product(count, kv_size));    // [T, kv_heads, D]
+  const std::span<float> q = workspace.take<float>(product(count, q_size));      // [T, heads, D]
+  const std::span<float> k = workspace.take<float>(product(count, kv_size));     // [T, kv_heads, D]
+  const std::span<float> v = workspace.take<float>(product(count, kv_size));     // [T, kv_heads, D]
   const std::span<float> mixed = workspace.take<float>(product(count, q_size));  // [T, heads, D]
-  const Projection qkv[] = {{&weights.q, q.data(), q_size}, {&weights.k, k.data(), kv_size}, {&weights.v, v.data(), kv_size}};
+  const Projection qkv[] = {
+      {&weights.q, q.data(), q_size}, {&weights.k, k.data(), kv_size}, {&weights.v, v.data(), kv_size}};
   kernels::matmul(context, h, count, qkv, workspace);
   kernels::rms_norm(context, q.data(), count * spec.heads, spec.head_dim, weights.q_norm.data(), plan->spec.norm_eps,
                     q.data());
-  kernels::rms_norm(context, k.data(), count * spec.kv_heads, spec.head_dim, weights.k_norm.data(),
-                    plan->spec.norm_eps, k.data());
+  kernels::rms_norm(context, k.data(), count * spec.kv_heads, spec.head_dim, weights.k_norm.data(), plan->spec.norm_eps,
+                    k.data());
 
   const auto half = static_cast<int>(spec.rope_inv_freq.size());
   const std::span<float> cos_sin = workspace.take<float>(2 * spec.rope_inv_freq.size());
@@ -131,7 +132,7 @@ void Model::State::feed_forward(int l, const float* h, float* out, cache::Phase 
   }
   const auto& moe_spec = std::get<MoeSpec>(spec.feed_forward);
   const auto& moe_weights = std::get<MoeWeights>(weights.feed_forward);
-  const std::span<int> ids = workspace.take<int>(product(count, moe_spec.top_k));               // [T, k]
+  const std::span<int> ids = workspace.take<int>(product(count, moe_spec.top_k));                // [T, k]
   const std::span<float> route_weights = workspace.take<float>(product(count, moe_spec.top_k));  // [T, k]
   route(moe_spec, moe_weights, h, ids, route_weights);
   moe->run({moe_weights.index, count, h, ids.data(), route_weights.data(), phase, steps}, out, workspace);
@@ -144,8 +145,10 @@ void Model::State::route(const MoeSpec& spec, const MoeWeights& weights, const f
   const Projection router[] = {{&weights.router, scores.data(), spec.experts}};
   kernels::matmul(context, h, count, router, workspace);
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    const std::span<float> p = scores.subspan(row * static_cast<std::size_t>(spec.experts), static_cast<std::size_t>(spec.experts));
-    const std::span<int> chosen = ids.subspan(row * static_cast<std::size_t>(spec.top_k), static_cast<std::size_t>(spec.top_k));
+    const std::span<float> p =
+        scores.subspan(row * static_cast<std::size_t>(spec.experts), static_cast<std::size_t>(spec.experts));
+    const std::span<int> chosen =
+        ids.subspan(row * static_cast<std::size_t>(spec.top_k), static_cast<std::size_t>(spec.top_k));
     const std::span<float> chosen_weights = route_weights.subspan(row * chosen.size(), chosen.size());
     kernels::softmax(context, p.data(), spec.experts);
     kernels::top_k(p, spec.ties, chosen);
@@ -177,7 +180,8 @@ void Model::State::emit_logits(std::span<const SequenceStep> sequence_steps, con
       const Projection head[] = {{&plan->weights.head, logits.data(), vocabulary}};
       kernels::matmul(context, normed.data(), block, head, workspace);
       for (int i = 0; i < block; ++i) {
-        sink(static_cast<int>(s), row + i, logits.subspan(product(i, vocabulary), static_cast<std::size_t>(vocabulary)));
+        sink(static_cast<int>(s), row + i,
+             logits.subspan(product(i, vocabulary), static_cast<std::size_t>(vocabulary)));
       }
       row += block;
     }

@@ -12,10 +12,10 @@
 namespace sluice::model {
 
 struct GenerateRequest {
-  std::span<const int> prompt;          // at least one token
-  int max_tokens = 0;                   // 0: none are generated; negative: until a stop token or the context is full
-  SamplingParams sampling;              // the seed counts for a session that has not generated before
-  std::span<const int> stop_tokens;     // sorted
+  std::span<const int> prompt;       // at least one token
+  int max_tokens = 0;                // 0: none are generated; negative: until a stop token or the context is full
+  SamplingParams sampling;           // the seed counts for a session that has not generated before
+  std::span<const int> stop_tokens;  // sorted
   const std::atomic<bool>* cancel = nullptr;  // checked after each token and prompt chunk; set by Ctrl-C
 };
 
@@ -24,10 +24,10 @@ enum class FinishReason : std::uint8_t { stop_token, max_tokens, context_full, c
 struct GenerateResult {
   FinishReason reason = FinishReason::max_tokens;
   int prompt_tokens = 0;
-  int generated_tokens = 0;     // given to on_token; a stop token is not
+  int generated_tokens = 0;  // given to on_token; a stop token is not
   double prefill_seconds = 0;
-  double decode_seconds = 0;    // of the forward passes after the prompt, sampling included
-  int decode_steps = 0;         // forward passes of one token
+  double decode_seconds = 0;  // of the forward passes after the prompt, sampling included
+  int decode_steps = 0;       // forward passes of one token
 };
 
 /// Evaluates the prompt in `session`, then samples until something ends it. `on_token` gets each token as soon as it

@@ -212,13 +212,14 @@ std::string quote_nonfinite_numbers(std::string_view text) {
 }
 
 json parse_json(std::string_view text, std::string_view name, const JsonVisitor& visitor) {
+  // Most files have no such word, or only inside strings (a vocabulary), and need no second copy.
   std::string rewritten;
-  bool has_nonfinite = false;
   if (text.find("Infinity") != std::string_view::npos || text.find("NaN") != std::string_view::npos) {
     rewritten = quote_nonfinite_numbers(text);
-    has_nonfinite = rewritten != text;
-    text = rewritten;
+    if (rewritten == text) rewritten = {};
   }
+  const bool has_nonfinite = !rewritten.empty();
+  if (has_nonfinite) text = rewritten;
   DocumentBuilder builder(visitor, has_nonfinite);
   if (!json::sax_parse(text.begin(), text.end(), &builder)) {
     const std::string place =

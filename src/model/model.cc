@@ -27,8 +27,8 @@ Model::State::State(std::unique_ptr<ModelPlan> planned, const RuntimeSettings& c
 
 void Model::State::load(const LoadProgress& progress) {
   const std::span<const stream::FileInfo> files = plan->checkpoint.files();
-  const auto largest = std::max_element(files.begin(), files.end(),
-                                        [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
+  const auto largest =
+      std::max_element(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
   reader.emplace(stream::Reader::open(settings.io, largest->path, kQueueDepth));
   for (const stream::FileInfo& file : files) reader->add_file(file.path);
   plan->dense.load(*reader, progress);
@@ -51,8 +51,8 @@ std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const
                                    const LoadProgress& progress) {
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<Model> model(new Model);
-  model->state_ = std::make_unique<State>(std::make_unique<ModelPlan>(directory, settings), settings,
-                                          chosen_threads(settings));
+  model->state_ =
+      std::make_unique<State>(std::make_unique<ModelPlan>(directory, settings), settings, chosen_threads(settings));
   State& state = *model->state_;
   state.load(progress);
 

@@ -35,7 +35,8 @@ using LogitsSink = kernels::FunctionRef<void(int step, int row, std::span<float>
 
 /// Sees every routing decision: MoE layer, row of the pass, chosen ids and their weights [top_k], ids in descending
 /// order of router probability.
-using RouteObserver = std::function<void(int moe_layer, int row, std::span<const int> ids, std::span<const float> weights)>;
+using RouteObserver =
+    std::function<void(int moe_layer, int row, std::span<const int> ids, std::span<const float> weights)>;
 
 /// Told during load: bytes of dense weights read so far and in all.
 using LoadProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;
@@ -50,16 +51,16 @@ struct ModelInfo {
   int prefill_chunk = 0;
   int threads = 0;
   std::string isa;
-  DType cache_type = DType::f16;    // of keys and values
-  std::uint64_t dense_bytes = 0;    // resident weights
-  std::uint64_t expert_bytes = 0;   // all routed experts, on disk
-  std::uint64_t slot_bytes = 0;     // slots in memory
-  std::uint64_t kv_bytes = 0;       // at full context
-  std::uint64_t scratch_bytes = 0;  // of one prefill chunk
-  std::uint64_t budget_bytes = 0;   // what the process may use
+  DType cache_type = DType::f16;         // of keys and values
+  std::uint64_t dense_bytes = 0;         // resident weights
+  std::uint64_t expert_bytes = 0;        // all routed experts, on disk
+  std::uint64_t slot_bytes = 0;          // slots in memory
+  std::uint64_t kv_bytes = 0;            // at full context
+  std::uint64_t scratch_bytes = 0;       // of one prefill chunk
+  std::uint64_t budget_bytes = 0;        // what the process may use
   std::uint64_t token_dense_bytes = 0;   // dense weight bytes one decoded token touches
   std::uint64_t token_expert_bytes = 0;  // expert bytes one decoded token touches
-  std::string slots_origin;         // why there are that many slots
+  std::string slots_origin;              // why there are that many slots
   double load_seconds = 0;
   std::vector<std::string> notices;  // "requested X, got Y because Z": settings without effect, for the user
 };
@@ -79,9 +80,9 @@ class Model {
   Session new_session() const;
 
   /// Runs all steps as one batch, appends their tokens to the sessions and gives the wanted logits to `sink`, in order
-  /// of step and row. A session takes part at most once. At most prefill_chunk rows in all. Results of a sequence do not depend on what else is in the
-  /// batch. Throws Error when a read fails or a context is full (then no token was appended). A step with several
-  /// tokens counts as prefill, one with a single token as decode.
+  /// of step and row. A session takes part at most once. At most prefill_chunk rows in all. Results of a sequence do
+  /// not depend on what else is in the batch. Throws Error when a read fails or a context is full (then no token was
+  /// appended). A step with several tokens counts as prefill, one with a single token as decode.
   void forward(std::span<const SequenceStep> steps, LogitsSink sink);
 
   /// forward() over a long run of tokens of one session, in chunks. `row` in the sink counts from the first token.

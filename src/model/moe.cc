@@ -15,10 +15,10 @@ using kernels::Workspace;
 /// (the order of the work). A pair is one (row, expert); its index is row * top_k + rank of the expert in the row.
 struct MoeExecutor::Routes {
   int top_k = 0;
-  std::span<float> weights;       // [T * top_k] by pair
-  std::span<int> distinct;        // expert ids that occur, ascending
-  std::span<int> pairs;           // [T * top_k] pair indices grouped by expert
-  std::span<int> expert_begin;    // [experts + 1] where an expert's pairs start
+  std::span<float> weights;     // [T * top_k] by pair
+  std::span<int> distinct;      // expert ids that occur, ascending
+  std::span<int> pairs;         // [T * top_k] pair indices grouped by expert
+  std::span<int> expert_begin;  // [experts + 1] where an expert's pairs start
 };
 
 MoeExecutor::MoeExecutor(const kernels::Context& context, cache::ExpertCache& cache,
@@ -28,7 +28,10 @@ MoeExecutor::MoeExecutor(const kernels::Context& context, cache::ExpertCache& ca
 MoeExecutor::Routes MoeExecutor::sort_routes(const MoeBatch& batch, int experts, int top_k,
                                              Workspace& workspace) const {
   const auto pairs = static_cast<std::size_t>(batch.rows) * static_cast<std::size_t>(top_k);
-  Routes routes{top_k, workspace.take<float>(pairs), {}, workspace.take<int>(pairs),
+  Routes routes{top_k,
+                workspace.take<float>(pairs),
+                {},
+                workspace.take<int>(pairs),
                 workspace.take<int>(static_cast<std::size_t>(experts) + 1)};
   const std::span<int> expert_of = workspace.take<int>(pairs);
   const std::span<int> order = workspace.take<int>(static_cast<std::size_t>(top_k));
@@ -87,7 +90,8 @@ void MoeExecutor::run_fused(const ExpertLayout& layout, const Routes& routes, st
   const std::span<kernels::ExpertViews> experts = workspace.take<kernels::ExpertViews>(ready.size());
   for (const ReadyExpert& expert : ready) {
     // With one row, the rank of an expert in the row is its place in the canonical order.
-    const auto rank = std::lower_bound(routes.distinct.begin(), routes.distinct.end(), expert.id) - routes.distinct.begin();
+    const auto rank =
+        std::lower_bound(routes.distinct.begin(), routes.distinct.end(), expert.id) - routes.distinct.begin();
     experts[static_cast<std::size_t>(rank)] = layout.views(expert.parts);
   }
   kernels::moe_fused(context_, experts, routes.weights, kernels::Activation::swiglu, batch.x, y, workspace);

@@ -21,7 +21,7 @@ struct MoeBatch {
   const int* ids = nullptr;        // [T, top_k], distinct within a row
   const float* weights = nullptr;  // [T, top_k]
   cache::Phase phase = cache::Phase::decode;
-  std::uint64_t step = 0;          // token counter of the eviction policy
+  std::uint64_t step = 0;  // token counter of the eviction policy
 };
 
 /// Used by the thread that drives the model. No allocation per call in steady state.

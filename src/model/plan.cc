@@ -36,13 +36,15 @@ int apply_experts_per_token(ModelSpec& spec, int asked, std::vector<std::string>
     if (asked > moe->experts) fail("--experts-per-token: {} asked for, the model has {} experts", asked, moe->experts);
     if (asked > 0 && asked != moe->top_k) {
       if (top_k == 0) {
-        notices.push_back(fmt::format("--experts-per-token {} changes the model: it was made for {}", asked, moe->top_k));
+        notices.push_back(
+            fmt::format("--experts-per-token {} changes the model: it was made for {}", asked, moe->top_k));
       }
       moe->top_k = asked;
     }
     top_k = std::max(top_k, moe->top_k);
   }
-  if (top_k == 0 && asked > 0) notices.emplace_back("requested --experts-per-token, got none because the model is dense");
+  if (top_k == 0 && asked > 0)
+    notices.emplace_back("requested --experts-per-token, got none because the model is dense");
   return top_k;
 }
 
@@ -65,8 +67,8 @@ std::uint64_t scratch_bytes_per_row(const ModelSpec& spec) {
       const auto& moe = std::get<MoeSpec>(layer.feed_forward);
       // Router scores; per chosen expert its output, gate and up rows, prepared inputs, and the lists of jobs.
       constexpr double kJobBytes = 64;
-      feed_forward = 4.0 * moe.experts + moe.top_k * (4 * (hidden + 2.0 * moe.width) +
-                                                      kPreparedBytes * (hidden + moe.width) + kJobBytes);
+      feed_forward = 4.0 * moe.experts +
+                     moe.top_k * (4 * (hidden + 2.0 * moe.width) + kPreparedBytes * (hidden + moe.width) + kJobBytes);
     }
     largest = std::max({largest, attention, feed_forward});
   }
@@ -103,7 +105,8 @@ DType default_cache_type(const ModelSpec& spec) {
   constexpr std::uint64_t kExactPositionBytes = 16 * kKiB;
   std::uint64_t position_bytes = 0;
   for (const LayerSpec& layer : spec.layers) {
-    position_bytes += 2 * sizeof(float) * static_cast<std::uint64_t>(layer.attention.kv_heads * layer.attention.head_dim);
+    position_bytes +=
+        2 * sizeof(float) * static_cast<std::uint64_t>(layer.attention.kv_heads * layer.attention.head_dim);
   }
   return position_bytes <= kExactPositionBytes ? DType::f32 : DType::f16;
 }

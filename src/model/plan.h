@@ -30,7 +30,7 @@ struct ModelPlan {
   ModelSpec spec;
   stream::Checkpoint checkpoint;
   Quantization quantization;
-  ModelWeights weights;                     // views are filled by dense.load()
+  ModelWeights weights;  // views are filled by dense.load()
   DenseLoader dense;
   std::vector<ExpertLayout> experts;        // [MoE layers]
   std::vector<kernels::KvShape> kv_shapes;  // [layers]
@@ -38,9 +38,9 @@ struct ModelPlan {
   int context = 0;                          // positions
   int top_k = 0;                            // experts per token, as it will be used; 0 for dense models
   cache::Budget budget;
-  std::vector<std::string> notices;         // "requested X, got Y because Z"
+  std::vector<std::string> notices;  // "requested X, got Y because Z"
 
-  int expert_count() const;           // of the largest layer; 0 for dense models
+  int expert_count() const;                  // of the largest layer; 0 for dense models
   std::uint64_t expert_bytes() const;        // of all routed experts, as stored
   std::uint64_t token_expert_bytes() const;  // of the experts of one token
   std::uint64_t token_dense_bytes() const;   // of the dense weights one token touches

@@ -34,7 +34,8 @@ int small_number(const json& object, const char* key, int fallback, const std::s
   const auto found = object.find(key);
   if (found == object.end() || found->is_null()) return fallback;
   constexpr std::int64_t kLargest = 128;
-  const bool fits = found->is_number_integer() && found->get<std::int64_t>() >= 1 && found->get<std::int64_t>() <= kLargest;
+  const bool fits =
+      found->is_number_integer() && found->get<std::int64_t>() >= 1 && found->get<std::int64_t>() <= kLargest;
   if (!fits) fail("{}: '{}' is {}, expected an integer from 1 to {}", where, key, found->dump(), kLargest);
   return found->get<int>();
 }
@@ -56,8 +57,7 @@ Format parse_format(const json& object, const std::string& where) {
     }
     return format;
   }
-  fail("{}: quantization mode '{}' is not supported; known modes: affine, mxfp4, nvfp4, mxfp8", where,
-       printable(mode));
+  fail("{}: quantization mode '{}' is not supported; known modes: affine, mxfp4, nvfp4, mxfp8", where, printable(mode));
 }
 
 void check_shape(const stream::Checkpoint& checkpoint, const stream::TensorInfo& tensor, std::int64_t rows,

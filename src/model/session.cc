@@ -69,8 +69,10 @@ void Session::restore(const SessionSnapshot& snapshot) {
   const auto positions = static_cast<int>(snapshot.tokens.size());
   const auto blocks = static_cast<std::size_t>(blocks_for(positions));
   if (positions > context_ || snapshot.kv.size() != blocks * chunk_bytes_) {
-    fail("session snapshot: {} positions and {} bytes of cache do not fit a session of {} positions and {} bytes a block",
-         positions, snapshot.kv.size(), context_, chunk_bytes_);
+    fail(
+        "session snapshot: {} positions and {} bytes of cache do not fit a session of {} positions and {} bytes a "
+        "block",
+        positions, snapshot.kv.size(), context_, chunk_bytes_);
   }
   truncate(0);
   append(snapshot.tokens);

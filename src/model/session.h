@@ -61,8 +61,8 @@ class Session {
   std::size_t chunk_bytes_ = 0;            // one block of every layer
   int context_ = 0;
   std::vector<int> tokens_;
-  std::vector<Buffer> chunks_;                       // [blocks], chunk_bytes_ each
-  std::vector<std::vector<std::byte*>> blocks_;      // [layers][blocks], pointers into chunks_
+  std::vector<Buffer> chunks_;                   // [blocks], chunk_bytes_ each
+  std::vector<std::vector<std::byte*>> blocks_;  // [layers][blocks], pointers into chunks_
 };
 
 }  // namespace sluice::model

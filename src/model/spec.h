@@ -19,10 +19,10 @@ struct AttentionSpec {
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
-  float scale = 0;                     // of the logits
-  std::string q, k, v, o;              // module paths: [heads * head_dim, hidden], ..., [hidden, heads * head_dim]
-  std::string q_norm, k_norm;          // tensor paths [head_dim]
-  std::vector<double> rope_inv_freq;   // [rotated dims / 2]; angle = position * inv_freq
+  float scale = 0;                    // of the logits
+  std::string q, k, v, o;             // module paths: [heads * head_dim, hidden], ..., [hidden, heads * head_dim]
+  std::string q_norm, k_norm;         // tensor paths [head_dim]
+  std::vector<double> rope_inv_freq;  // [rotated dims / 2]; angle = position * inv_freq
 };
 
 /// down(silu(gate x) * (up x)).
@@ -35,17 +35,17 @@ struct MlpSpec {
 struct MoeSpec {
   int experts = 0;
   int top_k = 0;
-  int width = 0;               // of one expert
+  int width = 0;  // of one expert
   bool normalize_top_k = false;
   kernels::TieRule ties = kernels::TieRule::higher_index;
-  std::string router;          // module path [experts, hidden]
-  std::string stacked;         // module prefix of stacked experts: PREFIX.gate_proj [experts, width, hidden], ...
-  std::string per_expert;      // module prefix of one matrix per expert: PREFIX.7.gate_proj [width, hidden], ...
+  std::string router;      // module path [experts, hidden]
+  std::string stacked;     // module prefix of stacked experts: PREFIX.gate_proj [experts, width, hidden], ...
+  std::string per_expert;  // module prefix of one matrix per expert: PREFIX.7.gate_proj [width, hidden], ...
 };
 
 /// h = x + attention(norm(x)); out = h + feed_forward(norm(h)).
 struct LayerSpec {
-  std::string input_norm;           // tensor path [hidden]
+  std::string input_norm;  // tensor path [hidden]
   AttentionSpec attention;
   std::string post_attention_norm;  // tensor path [hidden]
   std::variant<MlpSpec, MoeSpec> feed_forward;

@@ -57,20 +57,6 @@ std::string percent(std::uint64_t part, std::uint64_t whole) {
   return fmt::format("{:.1f}", whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
-/// The tighter of the two bounds and its name.
-struct Binding {
-  double tok_per_s;
-  std::string_view name;
-};
-
-std::optional<Binding> binding(const RunStatistics& s) {
-  const std::optional<double> disk = s.disk_bound();
-  const std::optional<double> memory = s.memory_bound();
-  if (disk && (!memory || *disk <= *memory)) return Binding{*disk, "disk"};
-  if (memory) return Binding{*memory, "memory"};
-  return std::nullopt;
-}
-
 /// Bytes per second at which all threads together sweep the dense weights where they lie: the memory that a token
 /// really touches, and no other is needed. Best of the sweeps that fit into a short time.
 double probe_memory_bandwidth(Model& model) {
@@ -111,6 +97,14 @@ std::optional<double> RunStatistics::memory_bound() const {
   const std::uint64_t touched = model.token_dense_bytes + model.token_expert_bytes;
   if (memory_bytes_per_second <= 0 || touched == 0) return std::nullopt;
   return memory_bytes_per_second / static_cast<double>(touched);
+}
+
+std::optional<Bound> RunStatistics::bound() const {
+  const std::optional<double> disk = disk_bound();
+  const std::optional<double> memory = memory_bound();
+  if (disk && (!memory || *disk <= *memory)) return Bound{*disk, "disk"};
+  if (memory) return Bound{*memory, "memory"};
+  return std::nullopt;
 }
 
 double RunStatistics::decode_speed() const {
@@ -159,7 +153,8 @@ std::string statistics_text(const RunStatistics& s) {
     text += fmt::format("   hit {} % (miss: cold {}, capacity {})", percent(decode.hits, decode.lookups),
                         percent(decode.misses_cold, decode.lookups), percent(decode.misses_capacity, decode.lookups));
     if (s.generation.decode_steps > 0) {
-      text += fmt::format("   read {}/tok", format_bytes(decode.bytes_read / static_cast<std::uint64_t>(s.generation.decode_steps)));
+      text += fmt::format("   read {}/tok",
+                          format_bytes(decode.bytes_read / static_cast<std::uint64_t>(s.generation.decode_steps)));
     }
     if (decode.bytes_read > 0 && s.decode_stall_seconds > 0) {
       text += fmt::format(", waited {:.0f} % of the time",
@@ -167,7 +162,7 @@ std::string statistics_text(const RunStatistics& s) {
     }
   }
   text += '\n';
-  if (const std::optional<Binding> bound = binding(s)) {
+  if (const std::optional<Bound> bound = s.bound()) {
     const std::optional<double> disk = s.disk_bound();
     const std::optional<double> memory = s.memory_bound();
     text += "bound   ";
@@ -175,29 +170,31 @@ std::string statistics_text(const RunStatistics& s) {
     if (disk && memory) text += ", ";
     if (memory) text += fmt::format("memory {:.1f} tok/s at {}", *memory, format_rate(s.memory_bytes_per_second));
     if (s.decode_speed() > 0) {
-      text += fmt::format(": {:.0f} % of what this {} allows", 100 * s.decode_speed() / bound->tok_per_s,
-                          bound->name == "disk" ? "disk" : "memory");
+      text +=
+          fmt::format(": {:.0f} % of what this {} allows", 100 * s.decode_speed() / bound->tok_per_s, bound->resource);
     }
     text += '\n';
   }
-  text += fmt::format("memory  {} peak: dense {}, slots {}, KV {} at full context", format_bytes(s.rss_peak_bytes),
-                      format_bytes(s.model.dense_bytes), format_bytes(s.model.slot_bytes), format_bytes(s.model.kv_bytes));
+  text +=
+      fmt::format("memory  {} peak: dense {}, slots {}, KV {} at full context", format_bytes(s.rss_peak_bytes),
+                  format_bytes(s.model.dense_bytes), format_bytes(s.model.slot_bytes), format_bytes(s.model.kv_bytes));
   if (s.model.moe_layers > 0) {
     text += fmt::format("; {} of {} experts per layer in slots ({})", s.model.slots_per_layer, s.model.experts,
                         s.model.slots_origin);
   }
-  text += fmt::format("\nio      {}{}, {} reads", s.io_choice.engine, s.io_choice.direct ? ", direct" : ", buffered", s.io.reads);
+  text += fmt::format("\nio      {}{}, {} reads", s.io_choice.engine, s.io_choice.direct ? ", direct" : ", buffered",
+                      s.io.reads);
   if (!s.io_choice.reason.empty()) text += fmt::format(" ({})", s.io_choice.reason);
   return text + '\n';
 }
 
 std::string statistics_json(const RunStatistics& s) {
   ordered_json j;
-  j["model"] = {{"type", s.model.model_type},       {"directory", s.model.directory.string()},
-                {"layers", s.model.layers},         {"hidden", s.model.hidden},
-                {"vocabulary", s.model.vocabulary}, {"context", s.model.context},
+  j["model"] = {{"type", s.model.model_type},         {"directory", s.model.directory.string()},
+                {"layers", s.model.layers},           {"hidden", s.model.hidden},
+                {"vocabulary", s.model.vocabulary},   {"context", s.model.context},
                 {"experts_per_token", s.model.top_k}, {"isa", s.model.isa},
-                {"threads", s.model.threads},       {"prefill_chunk", s.model.prefill_chunk}};
+                {"threads", s.model.threads},         {"prefill_chunk", s.model.prefill_chunk}};
   for (const SettingRecord& setting : s.settings) {
     j["settings"][setting.name] = {{"value", setting.value}, {"origin", setting.origin}};
   }
@@ -228,7 +225,8 @@ std::string statistics_json(const RunStatistics& s) {
   j["cache"]["speculative_reads"] = 0;
   j["cache"]["speculative_used"] = 0;
   j["cache"]["per_layer"] = per_layer;
-  const double decode_rate = s.decode_stall_seconds > 0 ? static_cast<double>(s.decode_lookups.bytes_read) / s.decode_stall_seconds : 0;
+  const double decode_rate =
+      s.decode_stall_seconds > 0 ? static_cast<double>(s.decode_lookups.bytes_read) / s.decode_stall_seconds : 0;
   j["io"] = {{"engine", s.io_choice.engine},
              {"direct", s.io_choice.direct},
              {"reason", s.io_choice.reason},
@@ -239,17 +237,18 @@ std::string statistics_json(const RunStatistics& s) {
              {"queue_depth", s.io.max_in_flight},
              {"bandwidth_bytes_per_s", known(decode_rate)},
              {"probe_bandwidth_bytes_per_s", known(s.disk_bytes_per_second)}};
-  const std::optional<Binding> bound = binding(s);
+  const std::optional<Bound> bound = s.bound();
   j["bound"] = {{"disk_tok_per_s", number(s.disk_bound())},
                 {"memory_tok_per_s", number(s.memory_bound())},
                 {"max_tok_per_s", bound ? ordered_json(bound->tok_per_s) : ordered_json(nullptr)},
-                {"fraction", bound && s.decode_speed() > 0 ? ordered_json(s.decode_speed() / bound->tok_per_s) : ordered_json(nullptr)},
-                {"binding", bound ? ordered_json(bound->name) : ordered_json(nullptr)}};
-  j["memory"] = {{"dense_bytes", s.model.dense_bytes},   {"slot_bytes", s.model.slot_bytes},
-                 {"kv_bytes", s.model.kv_bytes},         {"scratch_bytes", s.model.scratch_bytes},
-                 {"budget_bytes", s.model.budget_bytes}, {"rss_peak_bytes", s.rss_peak_bytes},
-                 {"major_faults", s.major_faults},
-                 {"memory_bandwidth_bytes_per_s", known(s.memory_bytes_per_second)}};
+                {"fraction", bound && s.decode_speed() > 0 ? ordered_json(s.decode_speed() / bound->tok_per_s)
+                                                           : ordered_json(nullptr)},
+                {"binding", bound ? ordered_json(bound->resource) : ordered_json(nullptr)}};
+  j["memory"] = {
+      {"dense_bytes", s.model.dense_bytes},   {"slot_bytes", s.model.slot_bytes},
+      {"kv_bytes", s.model.kv_bytes},         {"scratch_bytes", s.model.scratch_bytes},
+      {"budget_bytes", s.model.budget_bytes}, {"rss_peak_bytes", s.rss_peak_bytes},
+      {"major_faults", s.major_faults},       {"memory_bandwidth_bytes_per_s", known(s.memory_bytes_per_second)}};
   return j.dump(1) + '\n';
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/generate.h"
@@ -19,12 +20,18 @@ struct SettingRecord {
   std::string origin;
 };
 
+/// A speed limit and the resource that sets it.
+struct Bound {
+  double tok_per_s = 0;
+  std::string_view resource;  // "disk" or "memory"
+};
+
 struct RunStatistics {
   ModelInfo model;
   std::vector<SettingRecord> settings;
   GenerateResult generation;
   cache::LookupCounts prefill_lookups, decode_lookups;
-  std::optional<double> steady_hit_rate;  // decode lookups after the first 32 tokens; none if there were fewer
+  std::optional<double> steady_hit_rate;    // decode lookups after the first 32 tokens; none if there were fewer
   std::vector<cache::LookupCounts> layers;  // decode, per MoE layer
   double prefill_stall_seconds = 0;
   double decode_stall_seconds = 0;
@@ -38,7 +45,9 @@ struct RunStatistics {
   /// Tokens per second that disk and memory allow for the bytes this run needed per decoded token; none if unknown.
   std::optional<double> disk_bound() const;
   std::optional<double> memory_bound() const;
-  double decode_speed() const;   // tokens per second; 0 if nothing was decoded
+  /// The tighter of the two.
+  std::optional<Bound> bound() const;
+  double decode_speed() const;  // tokens per second; 0 if nothing was decoded
   double prefill_speed() const;
 };
 

@@ -83,7 +83,8 @@ std::vector<DenseLoader::Region> DenseLoader::plan_regions() const {
 std::uint64_t DenseLoader::memory_bytes() const {
   const std::vector<Region> regions = plan_regions();
   std::uint64_t bytes = regions.empty() ? 0 : regions.back().arena + regions.back().window_bytes();
-  for (const VectorTarget& target : vectors_) bytes += target.tensor->bytes / size_of(target.tensor->dtype) * sizeof(float);
+  for (const VectorTarget& target : vectors_)
+    bytes += target.tensor->bytes / size_of(target.tensor->dtype) * sizeof(float);
   return bytes;
 }
 
@@ -123,9 +124,12 @@ void DenseLoader::read_regions(std::span<const Region> regions, stream::Reader& 
       const std::uint64_t length = std::min(kReadBytes, last - at);
       const std::uint64_t needed = std::min(at + length, region.end) - at;
       const std::uint64_t counted = needed - (at == first ? region.begin - first : 0);
-      const stream::Read read{region.file,       at,
-                              static_cast<std::uint32_t>(length), static_cast<std::uint32_t>(needed),
-                              arena_.data() + region.arena + (at - first), counted};
+      const stream::Read read{region.file,
+                              at,
+                              static_cast<std::uint32_t>(length),
+                              static_cast<std::uint32_t>(needed),
+                              arena_.data() + region.arena + (at - first),
+                              counted};
       reader.submit(std::span(&read, 1));
       collect(reader.outstanding() >= kMostOutstanding);
     }
@@ -141,8 +145,9 @@ void DenseLoader::load(stream::Reader& reader, const std::function<void(std::uin
   read_regions(regions, reader, progress);
   const auto address = [&](const TensorInfo* tensor) -> const std::byte* {
     if (tensor == nullptr) return nullptr;
-    const auto after = std::upper_bound(regions.begin(), regions.end(), std::pair(tensor->file, tensor->offset),
-                                        [](const auto& key, const Region& r) { return key < std::pair(r.file, r.begin); });
+    const auto after =
+        std::upper_bound(regions.begin(), regions.end(), std::pair(tensor->file, tensor->offset),
+                         [](const auto& key, const Region& r) { return key < std::pair(r.file, r.begin); });
     const Region& region = *std::prev(after);
     return arena_.data() + region.arena + (tensor->offset - round_down(region.begin, kIoAlignment));
   };

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -77,6 +78,14 @@ inline std::vector<float> special_values() {
     values.push_back(-x);
   }
   return values;
+}
+
+/// Distance from the exact value in units of the last place of the float nearest to it.
+inline double ulps(float actual, double exact) {
+  const auto rounded = static_cast<float>(std::abs(exact));
+  const double ulp =
+      std::max<double>(std::nextafter(rounded, std::numeric_limits<float>::infinity()) - rounded, 0x1p-149);
+  return std::abs(static_cast<double>(actual) - exact) / ulp;
 }
 
 /// The bits of floats; every NaN is written the same way, since its sign and payload are not part of the arithmetic.

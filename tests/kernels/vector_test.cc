@@ -16,13 +16,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// Distance from the exact value in units of the last place of the float nearest to it.
-double ulps(float actual, double exact) {
-  const auto rounded = static_cast<float>(std::abs(exact));
-  const double ulp = std::max<double>(std::nextafter(rounded, kInfinity) - rounded, 0x1p-149);
-  return std::abs(static_cast<double>(actual) - exact) / ulp;
-}
-
 class VectorTest : public testing::TestWithParam<const Isa*> {
  protected:
   const VectorKernels& kernels() const { return *GetParam()->vector; }
@@ -72,42 +65,6 @@ TEST_P(VectorTest, ExpOfSpecialValues) {
   EXPECT_TRUE(std::isnan(exp(-std::numeric_limits<float>::quiet_NaN())));
 }
 
-TEST_P(VectorTest, SwigluIsSiluOfGateTimesUp) {
-  Random random(1);
-  const auto gate = random.normal(1003, 4.0F);
-  const auto up = random.normal(1003);
-  std::vector<float> y(gate.size());
-  swiglu(context_, gate.data(), up.data(), 1003, y.data());
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    const double exact = gate[i] / (1 + std::exp(-static_cast<double>(gate[i]))) * up[i];
-    EXPECT_NEAR(y[i], exact, 4e-7 * std::abs(exact)) << gate[i];
-  }
-}
-
-TEST_P(VectorTest, SwigluMayWriteOverEitherInput) {
-  Random random(2);
-  const auto gate = random.normal(29);
-  const auto up = random.normal(29);
-  std::vector<float> expected(29);
-  swiglu(context_, gate.data(), up.data(), 29, expected.data());
-  auto over_gate = gate;
-  swiglu(context_, over_gate.data(), up.data(), 29, over_gate.data());
-  EXPECT_EQ(over_gate, expected);
-  auto over_up = up;
-  swiglu(context_, gate.data(), over_up.data(), 29, over_up.data());
-  EXPECT_EQ(over_up, expected);
-}
-
-TEST_P(VectorTest, SwigluKeepsNanVisible) {
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  const std::vector<float> gate{nan, 1, 1}, up{1, nan, 1};
-  std::vector<float> y(3);
-  swiglu(context_, gate.data(), up.data(), 3, y.data());
-  EXPECT_TRUE(std::isnan(y[0]));
-  EXPECT_TRUE(std::isnan(y[1]));
-  EXPECT_FALSE(std::isnan(y[2]));
-}
-
 TEST_P(VectorTest, AddAddsInPlace) {
   Random random(3);
   for (const std::size_t n : {0, 1, 7, 8, 9, 100}) {
@@ -142,6 +99,43 @@ TEST_P(VectorTest, RmsNormMatchesDoublePrecisionForEveryWidth) {
     auto in_place = x;
     rms_norm(context_, in_place.data(), kRows, n, weight.data(), kEps, in_place.data());
     EXPECT_EQ(in_place, y);
+  }
+}
+
+TEST_P(VectorTest, RmsNormWithoutWeightIsThatOfOnes) {
+  const auto x = Random(10).normal(5 * 37);
+  const std::vector<float> ones(37, 1.0F);
+  std::vector<float> y(x.size()), expected(x.size());
+  rms_norm(context_, x.data(), 5, 37, nullptr, 1e-6F, y.data());
+  rms_norm(context_, x.data(), 5, 37, ones.data(), 1e-6F, expected.data());
+  EXPECT_EQ(y, expected);
+}
+
+TEST_P(VectorTest, LayerNormMatchesDoublePrecisionForEveryWidth) {
+  Random random(11);
+  for (const int n : {1, 5, 8, 13, 64, 100, 2048}) {
+    constexpr int kRows = 3;
+    constexpr float kEps = 1e-3F;
+    auto x = random.normal(static_cast<std::size_t>(kRows * n));
+    for (float& value : x) value += 3.0F;
+    const auto weight = random.normal(static_cast<std::size_t>(n));
+    const auto bias = random.normal(static_cast<std::size_t>(n));
+    std::vector<float> y(x.size());
+    layer_norm(context_, x.data(), kRows, n, weight.data(), bias.data(), kEps, y.data());
+    for (int row = 0; row < kRows; ++row) {
+      const auto* in = x.data() + row * n;
+      const double mean = std::accumulate(in, in + n, 0.0) / n;
+      double squares = 0;
+      for (int i = 0; i < n; ++i) squares += (in[i] - mean) * (in[i] - mean);
+      const double scale = 1 / std::sqrt(squares / n + static_cast<double>(kEps));
+      for (int i = 0; i < n; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        EXPECT_NEAR(y[static_cast<std::size_t>(row * n + i)], weight[at] * (in[i] - mean) * scale + bias[at], 1e-5)
+            << n;
+      }
+    }
+    layer_norm(context_, x.data(), kRows, n, weight.data(), bias.data(), kEps, x.data());
+    EXPECT_EQ(x, y);
   }
 }
 
@@ -206,11 +200,12 @@ TEST_P(VectorTest, EveryOperationHasTheBitsOfTheScalarReference) {
         operation(y.data());
         results.push_back(bits_of(y));
       };
-      keep([&](float* y) { table.exp(x.data(), n, y); });
       keep([&](float* y) { table.add(weight.data(), n, y); });
-      keep([&](float* y) { table.swiglu(x.data(), weight.data(), n, y); });
       keep([&](float* y) { table.rms_norm(tame.data(), n, weight.data(), 1e-5F, y); });
+      keep([&](float* y) { table.rms_norm(tame.data(), n, nullptr, 1e-5F, y); });
+      keep([&](float* y) { table.layer_norm(tame.data(), n, weight.data(), weight.data(), 1e-5F, y); });
       keep([&](float* y) { table.rotate_halves(y, weight.data(), n / 2); });
+      keep([&](float* y) { table.rotate_adjacent(y, weight.data(), n / 2); });
       keep([&](float* y) {
         std::copy(tame.begin(), tame.end(), y);
         table.softmax(y, n);
@@ -228,12 +223,29 @@ TEST_P(VectorTest, EncodingHasTheBitsOfTheScalarReferenceIncludingNan) {
     x.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(random.integer(INT32_MIN, INT32_MAX))));
   }
   const auto n = static_cast<int>(x.size());
-  for (const DType type : {DType::f16, DType::bf16, DType::f32}) {
-    std::vector<std::byte> actual(x.size() * size_of(type)), expected(actual.size());
+  for (const DType type : {DType::f16, DType::bf16, DType::f32, DType::i8}) {
+    std::vector<std::byte> actual(x.size() * sizeof(float) + sizeof(Q8Group)), expected(actual.size());
     kernels().encode(type, x.data(), n, actual.data());
     kVectorScalar.encode(type, x.data(), n, expected.data());
     EXPECT_EQ(actual, expected) << name_of(type);
   }
+}
+
+TEST_P(VectorTest, EightBitRowsHaveOneScalePerGroup) {
+  std::vector<float> x(70);  // two groups and six elements
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i) - 30.0F;
+  x[1] = -63.5F;
+  for (std::size_t i = 32; i < 64; ++i) x[i] = 0x1p-120F;  // too small for a scale: zero
+  x[66] = kInfinity;
+  Q8Group groups[3];
+  kernels().encode(DType::i8, x.data(), 70, reinterpret_cast<std::byte*>(groups));
+  EXPECT_EQ(groups[0].scale, 0.5F);
+  EXPECT_EQ(groups[0].codes[0], -60);
+  EXPECT_EQ(groups[0].codes[1], -127);
+  EXPECT_EQ(groups[0].codes[31], 2);
+  EXPECT_EQ(groups[1].scale, 0.0F);
+  EXPECT_TRUE(std::isnan(groups[2].scale));
+  for (int i = 0; i < kQ8Group; ++i) EXPECT_EQ(groups[1].codes[i] | groups[2].codes[i], 0) << i;
 }
 
 TEST_P(VectorTest, EncodingWritesExactlyItsElements) {

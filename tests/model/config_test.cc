@@ -13,7 +13,8 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-constexpr const char* kSmall = R"({"model_type": "qwen3_moe", "hidden_size": 64, "num_hidden_layers": 6, "vocab_size": 99,
+constexpr const char* kSmall =
+    R"({"model_type": "qwen3_moe", "hidden_size": 64, "num_hidden_layers": 6, "vocab_size": 99,
   "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "rope_theta": 1e4, "intermediate_size": 128,
   "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "mlp_only_layers": [1],
   "decoder_sparse_step": 2, "tie_word_embeddings": true, "time_step_limit": [0.0, Infinity]})";
@@ -39,8 +40,9 @@ TEST(Config, LayersAreMoeWhereTheConfigSaysSo) {
 }
 
 TEST(Config, NamesTheNearestKnownFamily) {
-  EXPECT_THAT([] { build_spec(changed("qwen3_moe", "qwen3_mod")); },
-              ThrowsMessage<Error>(AllOf(HasSubstr("some/config.json"), HasSubstr("'qwen3_mod'"), HasSubstr("'qwen3_moe'"))));
+  EXPECT_THAT(
+      [] { build_spec(changed("qwen3_moe", "qwen3_mod")); },
+      ThrowsMessage<Error>(AllOf(HasSubstr("some/config.json"), HasSubstr("'qwen3_mod'"), HasSubstr("'qwen3_moe'"))));
 }
 
 struct Refusal {

@@ -37,7 +37,8 @@ Generated greedy(Model& model, const std::vector<int>& prompt, int max_tokens, s
   request.prompt = prompt;
   request.max_tokens = max_tokens;
   request.stop_tokens = stop_tokens;
-  generated.result = generate(model, session, request, [&](int token) { generated.tokens.push_back(token); }, [](int) {});
+  generated.result = generate(
+      model, session, request, [&](int token) { generated.tokens.push_back(token); }, [](int) {});
   return generated;
 }
 
@@ -87,7 +88,8 @@ TEST(EmbeddedModel, GreedyTokensAreTheReferences) {
   const nlohmann::json text = reference("expected_text.json");
   const auto model = Model::load(kModel, {});
   const auto expected = text["greedy_ids"].get<std::vector<int>>();
-  EXPECT_EQ(greedy(*model, text["prompt_ids"].get<std::vector<int>>(), static_cast<int>(expected.size())).tokens, expected);
+  EXPECT_EQ(greedy(*model, text["prompt_ids"].get<std::vector<int>>(), static_cast<int>(expected.size())).tokens,
+            expected);
 }
 
 TEST(EmbeddedModel, ChatsComeOutWordForWord) {
@@ -126,7 +128,8 @@ TEST(EmbeddedModel, SettingsOfSpeedNeverChangeAToken) {
     for (const char* io : {"uring", "pread"}) {
       for (const char* policy : {"decay", "lru"}) {
         for (const int threads : {1, 2}) {
-          for (const MoePath path : {MoePath::automatic, MoePath::fused, MoePath::stacked, MoePath::stacked_split, MoePath::per_expert}) {
+          for (const MoePath path :
+               {MoePath::automatic, MoePath::fused, MoePath::stacked, MoePath::stacked_split, MoePath::per_expert}) {
             RuntimeSettings settings;
             settings.cache_slots = slots;
             settings.io = io;
@@ -214,7 +217,8 @@ TEST(EmbeddedModel, CountsAreTrue) {
   EXPECT_EQ(routed, (prompt.size() + steps) * 8 * 4);
   EXPECT_GT(statistics.decode_lookups.misses_capacity, 0U);
   // The cache counts whole windows; the last one of a file ends with the file.
-  const auto counted = static_cast<double>(statistics.prefill_lookups.bytes_read + statistics.decode_lookups.bytes_read);
+  const auto counted =
+      static_cast<double>(statistics.prefill_lookups.bytes_read + statistics.decode_lookups.bytes_read);
   EXPECT_NEAR(static_cast<double>(statistics.io.bytes - reader_before.bytes), counted, 0.001 * counted);
   if (statistics.io_choice.direct && before && after) {
     const auto kernel = static_cast<double>(after->read_bytes - before->read_bytes);

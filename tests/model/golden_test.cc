@@ -6,8 +6,8 @@
 #include <numeric>
 #include <set>
 
-#include "model/model.h"
 #include "model/golden_file.h"
+#include "model/model.h"
 
 namespace sluice::model {
 namespace {
@@ -69,8 +69,8 @@ void expect_matching_logits(const std::filesystem::path& directory, const Golden
   reference.insert(reference.end(), decode.begin(), decode.end());
   const auto model = Model::load(directory, settings);
   const std::size_t steps = decode.size() / static_cast<std::size_t>(model->info().vocabulary);
-  const std::vector<float> logits = teacher_forced(*model, prompt_and_greedy(expected, "", steps),
-                                                   expected.values<int>("prompt").size());
+  const std::vector<float> logits =
+      teacher_forced(*model, prompt_and_greedy(expected, "", steps), expected.values<int>("prompt").size());
   EXPECT_LE(largest_difference(logits, reference), tolerance * deviation);
 }
 
@@ -131,7 +131,8 @@ TEST_P(Golden, PlacementNeverChangesALogit) {
   const auto resident = Model::load(directory, plain);
   const std::vector<float> reference = teacher_forced(*resident, tokens, tokens.size());
   for (const int slots : {resident->info().top_k, resident->info().top_k + 1, resident->info().experts}) {
-    for (const MoePath path : {MoePath::automatic, MoePath::fused, MoePath::stacked, MoePath::stacked_split, MoePath::per_expert}) {
+    for (const MoePath path :
+         {MoePath::automatic, MoePath::fused, MoePath::stacked, MoePath::stacked_split, MoePath::per_expert}) {
       for (const int chunk : {1, 7, 64}) {
         RuntimeSettings settings;
         if (resident->info().experts > 0) settings.cache_slots = slots;

@@ -267,12 +267,11 @@ TEST(BadSettings, ValuesThatAreNone) {
 }
 
 TEST(BadSettings, VariablesAreNamedAsVariables) {
-  expect_refused(run_program(ProgramInput{{"run"}, {{"SLUICE_CACHE_SLOT", "8"}}, {}}), kUsage,
+  expect_refused(run_program(ProgramInput{{"run"}, {{"SLUICE_CACHE_SLOT", "8"}}}), kUsage,
                  {"SLUICE_CACHE_SLOT:", "SLUICE_CACHE_SLOTS"});
-  expect_refused(run_program(ProgramInput{{"run"}, {{"SLUICE_THREADS", "x"}}, {}}), kUsage, {"SLUICE_THREADS"});
-  expect_refused(run_program(ProgramInput{{"run"}, {{"SLUICE_ISA", "mystery"}}, {}}), kUsage, {"SLUICE_ISA"});
-  expect_refused(run_program(ProgramInput{{"tokenize", "x"}, {{"SLUICE_NONSENSE", "1"}}, {}}), kUsage,
-                 {"SLUICE_NONSENSE"});
+  expect_refused(run_program(ProgramInput{{"run"}, {{"SLUICE_THREADS", "x"}}}), kUsage, {"SLUICE_THREADS"});
+  expect_refused(run_program(ProgramInput{{"run"}, {{"SLUICE_ISA", "mystery"}}}), kUsage, {"SLUICE_ISA"});
+  expect_refused(run_program(ProgramInput{{"tokenize", "x"}, {{"SLUICE_NONSENSE", "1"}}}), kUsage, {"SLUICE_NONSENSE"});
 }
 
 TEST(BadCommand, UnknownFlagAndVerb) {

@@ -89,8 +89,7 @@ TEST(Run, EnvironmentSetsWhatFlagsSet) {
   const std::string file = (scratch / "stats.json").string();
   const ProgramResult result = run_program(ProgramInput{
       {"run", "-n", "4", "--threads", "1"},
-      {{"SLUICE_STATS_JSON", file}, {"SLUICE_CACHE_SLOTS", "9"}, {"SLUICE_THREADS", "2"}, {"SLUICE_QUIET", "1"}},
-      {}});
+      {{"SLUICE_STATS_JSON", file}, {"SLUICE_CACHE_SLOTS", "9"}, {"SLUICE_THREADS", "2"}, {"SLUICE_QUIET", "1"}}});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
   EXPECT_EQ(result.errors, "");
   const json statistics = json::parse(read_file(file));
@@ -303,7 +302,7 @@ TEST(Version, NamesWhatABugReportNeeds) {
   for (const char* name : {"sluice ", "commit ", "compiler ", "isa ", "liburing ", "kernel "}) {
     EXPECT_THAT(result.output, HasSubstr(name));
   }
-  EXPECT_THAT(run_program(ProgramInput{{"--version"}, {{"SLUICE_ISA", "scalar"}}, {}}).output,
+  EXPECT_THAT(run_program(ProgramInput{{"--version"}, {{"SLUICE_ISA", "scalar"}}}).output,
               ContainsRegex("isa +scalar"));
 }
 

@@ -122,7 +122,7 @@ ProgramResult RunningProgram::finish() {
 ProgramResult run_program(const ProgramInput& input) { return RunningProgram(input).finish(); }
 
 ProgramResult run_program(std::vector<std::string> arguments) {
-  return run_program(ProgramInput{std::move(arguments), {}, {}, {}});
+  return run_program(ProgramInput{std::move(arguments)});
 }
 
 std::vector<std::string> lines(const std::string& text) {

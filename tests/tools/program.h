@@ -11,9 +11,9 @@ namespace sluice::tools::testing {
 
 struct ProgramInput {
   std::vector<std::string> arguments;
-  std::map<std::string, std::string> environment;  // on top of this process's, which is rid of settings
-  std::string standard_input;
-  std::string output_to;  // a file to connect stdout to; empty: it is collected
+  std::map<std::string, std::string> environment = {};  // on top of this process's, which is rid of settings
+  std::string standard_input = {};
+  std::string output_to = {};  // a file to connect stdout to; empty: it is collected
 };
 
 struct ProgramResult {

@@ -26,9 +26,10 @@ ModelSpec build_spec(const Config& config) {
     if (family.model_type == model_type) return family.build(config);
     known.push_back(family.model_type);
   }
-  fail("{}: model_type '{}' is not supported; the nearest known one is '{}' (known: {}). To add a family see "
-       "CONTRIBUTING.md",
-       config.file(), printable(model_type), nearest(model_type, known), fmt::join(known, ", "));
+  fail(
+      "{}: model_type '{}' is not supported; the nearest known one is '{}' (known: {}). To add a family see "
+      "CONTRIBUTING.md",
+      config.file(), printable(model_type), nearest(model_type, known), fmt::join(known, ", "));
 }
 
 }  // namespace sluice::model
