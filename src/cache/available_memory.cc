@@ -103,7 +103,7 @@ AvailableMemory available_memory(const std::filesystem::path& root) {
   AvailableMemory available{*machine, "MemAvailable"};
   const std::string membership = read_text(root / "proc/self/cgroup").value_or("");
   for (const auto& directory : cgroup_directories("memory", membership, root / "sys/fs/cgroup")) {
-    apply_group_limit(directory, "memory.max", "memory.current", available);                       // version 2
+    apply_group_limit(directory, "memory.max", "memory.current", available);                    // version 2
     apply_group_limit(directory, "memory.limit_in_bytes", "memory.usage_in_bytes", available);  // version 1
   }
   return available;

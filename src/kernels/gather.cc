@@ -10,12 +10,38 @@
 namespace sluice::kernels {
 namespace {
 
-/// The rows of `prepared` in the order of the jobs.
-std::span<InputRow> gathered(const InputRow* prepared, std::span<const GatherJob> jobs, Workspace& workspace) {
-  const auto rows = workspace.take<InputRow>(jobs.size());
-  std::transform(jobs.begin(), jobs.end(), rows.begin(), [&](const GatherJob& job) { return prepared[job.lhs]; });
-  return rows;
-}
+/// The inputs of a run of jobs, one per job. In a wave of prefill the jobs of a few experts use a few of many rows:
+/// then only those are rounded.
+class JobInputs {
+ public:
+  JobInputs(const Context& context, const float* x, int x_rows, int cols, std::span<const GatherJob> jobs,
+            Workspace& workspace)
+      : jobs_(jobs),
+        workspace_(workspace),
+        few_(jobs.size() < static_cast<std::size_t>(x_rows)),
+        prepared_(few_ ? PreparedInputs(context, x, rows_of(jobs, workspace), cols, workspace)
+                       : PreparedInputs(context, x, x_rows, cols, workspace)) {}
+
+  const InputRow* for_weights(const Format& format) {
+    const InputRow* prepared = prepared_.for_weights(format);
+    if (few_) return prepared;
+    const auto rows = workspace_.take<InputRow>(jobs_.size());
+    std::transform(jobs_.begin(), jobs_.end(), rows.begin(), [&](const GatherJob& job) { return prepared[job.lhs]; });
+    return rows.data();
+  }
+
+ private:
+  static std::span<const int> rows_of(std::span<const GatherJob> jobs, Workspace& workspace) {
+    const auto rows = workspace.take<int>(jobs.size());
+    std::transform(jobs.begin(), jobs.end(), rows.begin(), [](const GatherJob& job) { return job.lhs; });
+    return rows;
+  }
+
+  std::span<const GatherJob> jobs_;
+  Workspace& workspace_;
+  bool few_;  // fewer jobs than rows
+  PreparedInputs prepared_;
+};
 
 /// gate and, unless it is empty, up: tables of equal length.
 void gather_products(const Context& context, std::span<const MatrixView> table, std::span<const MatrixView> up,
@@ -27,11 +53,11 @@ void gather_products(const Context& context, std::span<const MatrixView> table, 
     return views.empty() ? nullptr : &views[static_cast<std::size_t>(job.view)];
   };
   const MatrixView& shape = *view_of(table, jobs[0]);
-  PreparedInputs prepared(context, x, x_rows, shape.cols, workspace);
-  const auto inputs = gathered(prepared.for_weights(shape.format), jobs, workspace);
-  std::span<InputRow> up_inputs = inputs;
+  JobInputs prepared(context, x, x_rows, shape.cols, jobs, workspace);
+  const InputRow* inputs = prepared.for_weights(shape.format);
+  const InputRow* up_inputs = inputs;
   if (!up.empty() && view_of(up, jobs[0])->format != shape.format) {
-    up_inputs = gathered(prepared.for_weights(view_of(up, jobs[0])->format), jobs, workspace);
+    up_inputs = prepared.for_weights(view_of(up, jobs[0])->format);
   }
   const auto outputs = workspace.take<float*>(jobs.size());
   std::transform(jobs.begin(), jobs.end(), outputs.begin(),
@@ -41,8 +67,8 @@ void gather_products(const Context& context, std::span<const MatrixView> table, 
   std::size_t count = 0;
   for (std::size_t begin = 0, end = 0; begin < jobs.size(); begin = end) {
     while (end < jobs.size() && jobs[end].view == jobs[begin].view) ++end;
-    products[count++] = {view_of(table, jobs[begin]),   &inputs[begin],           &outputs[begin],
-                         static_cast<int>(end - begin), view_of(up, jobs[begin]), &up_inputs[begin]};
+    products[count++] = {view_of(table, jobs[begin]),   inputs + begin,           &outputs[begin],
+                         static_cast<int>(end - begin), view_of(up, jobs[begin]), up_inputs + begin};
   }
   run_products(context, products.first(count), workspace);
 }

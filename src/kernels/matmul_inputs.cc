@@ -30,7 +30,7 @@ const InputRow* PreparedInputs::for_weights(const Format& format) {
 
 const InputRow* PreparedInputs::prepare(ActivationLayout layout) {
   const auto rows = workspace_.take<InputRow>(static_cast<std::size_t>(rows_));
-  for (int i = 0; i < rows_; ++i) rows[static_cast<std::size_t>(i)] = {x_ + static_cast<std::int64_t>(i) * cols_};
+  for (int i = 0; i < rows_; ++i) rows[static_cast<std::size_t>(i)] = {row(i)};
   if (layout.group == 0) return rows.data();
 
   assert(cols_ % layout.group == 0);
@@ -41,7 +41,7 @@ const InputRow* PreparedInputs::prepare(ActivationLayout layout) {
   auto* sums = workspace_.take<float>(static_cast<std::size_t>(rows_ * groups)).data();
   context_.team.parallel_for(rows_, std::max(1, kGrain / cols_), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const float* x = x_ + i * cols_;
+      const float* x = row(i);
       context_.isa.matmul->quantize(x, cols_, layout, codes + i * cols_, scales + i * groups, sums + i * groups);
       rows[static_cast<std::size_t>(i)] = {x, codes + i * cols_, scales + i * groups, sums + i * groups};
     }

@@ -1,6 +1,5 @@
 // One token through all its experts in one fork-join: no dispatch and no memory traffic between the projections.
 #include <algorithm>
-#include <atomic>
 #include <cassert>
 
 #include "kernels/matmul.h"
@@ -99,23 +98,25 @@ void moe_fused(const Context& context, std::span<const ExpertViews> experts, std
 
   // A claim is whole groups of the down projection: whoever computes a group also rounds it for the second phase.
   const int claim = std::max(kInnerUnit, inner.layout.group);
-  const int units = (inner_rows + claim - 1) / claim;  // per expert
-  const int unit_count = units * static_cast<int>(experts.size());
-  std::atomic<int> next_unit{0};
-  std::atomic<int> next_row{0};
-  // Claims, not fixed shares: a worker that the system interrupts holds up nobody.
-  context.team.run([&](int) {
-    for (int unit; (unit = next_unit.fetch_add(1, std::memory_order_relaxed)) < unit_count;) {
-      const int e = unit / units;
-      const int begin = unit % units * claim;
-      compute_inner(context, experts[static_cast<std::size_t>(e)], gate_x, up_x, inner, std::int64_t{e} * inner_rows,
-                    begin, std::min(begin + claim, inner_rows));
+  const std::int64_t units = (inner_rows + claim - 1) / claim;  // per expert
+  const auto inner_phase = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t unit = begin; unit < end; ++unit) {
+      const std::int64_t e = unit / units;
+      const int row = static_cast<int>(unit % units) * claim;
+      compute_inner(context, experts[static_cast<std::size_t>(e)], gate_x, up_x, inner, e * inner_rows, row,
+                    std::min(row + claim, inner_rows));
     }
-    context.team.barrier();
-    for (int row; (row = next_row.fetch_add(kOutputUnit, std::memory_order_relaxed)) < hidden_rows;) {
+  };
+  const auto output_phase = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t unit = begin; unit < end; ++unit) {
+      const int row = static_cast<int>(unit) * kOutputUnit;
       compute_outputs(context, experts, weights, inner, row, std::min(row + kOutputUnit, hidden_rows), y);
     }
-  });
+  };
+  // Claims, not fixed shares: a worker that the system interrupts holds up nobody.
+  const ThreadTeam::Phase phases[] = {{units * static_cast<std::int64_t>(experts.size()), 1, inner_phase},
+                                      {(hidden_rows + kOutputUnit - 1) / kOutputUnit, 1, output_phase}};
+  context.team.parallel_phases(phases);
 }
 
 }  // namespace sluice::kernels

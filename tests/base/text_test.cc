@@ -28,7 +28,9 @@ TEST(Printable, EscapesWhatWouldBreakALine) {
   EXPECT_EQ(printable("a\nb\x1b[31m\x7f"), "a\\x0ab\\x1b[31m\\x7f");
   EXPECT_EQ(printable(std::string_view("\0x", 2)), "\\x00x");
   EXPECT_EQ(printable("größe"), "größe");
-  EXPECT_EQ(printable("a\xC2\x9B" "31m"), "a\\u009b31m");
+  EXPECT_EQ(printable("a\xC2\x9B"
+                      "31m"),
+            "a\\u009b31m");
 }
 
 TEST(Printable, CutsLongText) {
