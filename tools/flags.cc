@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "suggest.h"
+#include "base/text.h"
 
 namespace sluice::tools {
 namespace {
@@ -64,11 +64,12 @@ void refuse_extras(const CLI::App& app, const VerbFlags& verb) {
   if (extras.empty()) return;
   const std::string word = extras.front().substr(0, extras.front().find('='));
   if (!word.starts_with("-")) fail_usage("unexpected argument '{}'; see sluice {} --help", word, verb.name);
-  std::vector<std::string> known;
+  std::vector<std::string> names{"--help"};
   for (const Flag& flag : verb.flags) {
-    for (std::string& name : split_names(flag)) known.push_back(std::move(name));
+    for (std::string& name : split_names(flag)) names.push_back(std::move(name));
   }
-  fail_usage("unknown flag {}{}; see sluice {} --help", word, suggestion(word, known), verb.name);
+  const std::vector<std::string_view> known(names.begin(), names.end());
+  fail_usage("unknown flag {}; did you mean {}? See sluice {} --help", word, nearest(word, known), verb.name);
 }
 
 }  // namespace

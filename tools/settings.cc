@@ -10,10 +10,10 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "cache/eviction_policy.h"
 #include "stream/io_engine.h"
-#include "suggest.h"
 
 namespace sluice::tools {
 
@@ -240,11 +240,12 @@ Settings resolve_settings(const FlagValues& flags, const Environment& environmen
 }
 
 void check_environment(const Environment& environment) {
-  std::vector<std::string> known;
-  for (const SettingRow& row : setting_table()) known.push_back(environment_name(row.name));
+  std::vector<std::string> names;
+  for (const SettingRow& row : setting_table()) names.push_back(environment_name(row.name));
+  const std::vector<std::string_view> known(names.begin(), names.end());
   for (auto at = environment.lower_bound(kPrefix); at != environment.end() && at->first.starts_with(kPrefix); ++at) {
     if (std::find(known.begin(), known.end(), at->first) == known.end()) {
-      fail_usage("{}: unknown environment variable{}", at->first, suggestion(at->first, known));
+      fail_usage("{}: unknown environment variable; did you mean {}?", at->first, nearest(at->first, known));
     }
   }
 }

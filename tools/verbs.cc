@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "flags.h"
 #include "settings.h"
-#include "suggest.h"
 #include "version.h"
 
 namespace sluice::tools {
@@ -46,13 +46,12 @@ std::string program_help() {
 }
 
 const Verb& find_verb(std::string_view name) {
-  std::vector<std::string> known{"--help", "--version"};
+  std::vector<std::string_view> known{"--help", "--version"};
   for (const Verb& verb : kVerbs) {
     if (verb.name == name) return verb;
-    known.emplace_back(verb.name);
+    known.push_back(verb.name);
   }
-  const char* kind = name.starts_with('-') ? "flag" : "verb";
-  fail_usage("unknown {} '{}'{}; see sluice --help", kind, name, suggestion(name, known));
+  fail_usage("unknown verb '{}'; did you mean {}? See sluice --help", name, nearest(name, known));
 }
 
 int dispatch(std::span<const char* const> arguments, const Environment& environment) {

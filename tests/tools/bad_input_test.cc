@@ -275,9 +275,9 @@ TEST(BadSettings, VariablesAreNamedAsVariables) {
 }
 
 TEST(BadCommand, UnknownFlagAndVerb) {
-  expect_refused(run_program({"run", "--cache-slot", "8"}), kUsage, {"--cache-slot", "'--cache-slots'"});
-  expect_refused(run_program({"rum"}), kUsage, {"rum", "'run'"});
-  expect_refused(run_program({"--versio"}), kUsage, {"--versio", "'--version'"});
+  expect_refused(run_program({"run", "--cache-slot", "8"}), kUsage, {"--cache-slot", "did you mean --cache-slots?"});
+  expect_refused(run_program({"rum"}), kUsage, {"rum", "did you mean run?"});
+  expect_refused(run_program({"--versio"}), kUsage, {"--versio", "did you mean --version?"});
   expect_refused(run_program(std::vector<std::string>{}), kUsage, {"--help"});
   expect_refused(run_program({"run", "Hello"}), kUsage, {"Hello"});
   expect_refused(run_program({"run", "-p", "Hello", "--system-prompt", "x", "--no-chat"}), kUsage, {"--system-prompt"});

@@ -16,7 +16,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 struct Parsed {
   std::string text, file, bare;
@@ -89,9 +88,9 @@ TEST(Flags, SeveralLettersAfterOneDash) {
 }
 
 TEST(Flags, UnknownFlagGetsTheNearest) {
-  EXPECT_THAT(usage_error({"--texd", "x"}), AllOf(HasSubstr("unknown flag --texd"), HasSubstr("'--text'")));
+  EXPECT_THAT(usage_error({"--texd", "x"}), AllOf(HasSubstr("unknown flag --texd"), HasSubstr("did you mean --text?")));
   EXPECT_THAT(usage_error({"--texd=x"}), HasSubstr("unknown flag --texd;"));
-  EXPECT_THAT(usage_error({"--utterly-different"}), Not(HasSubstr("did you mean")));
+  EXPECT_THAT(usage_error({"--hepl"}), HasSubstr("did you mean --help?"));
 }
 
 TEST(Flags, MissingValueAndSurplusArgumentAreNamed) {
