@@ -13,8 +13,11 @@ namespace {
 /// Inner rows that one claim of the first phase computes, at least: small, so that the workers end together.
 constexpr int kInnerUnit = 64;
 
-/// Output rows that one claim of the second phase computes, for every expert: enough for the memory to stream.
-constexpr int kOutputUnit = 32;
+/// Weight bytes of one claim of the second phase: long enough for the memory to stream, as in any other product.
+constexpr std::int64_t kOutputBytes = 64 * 1024;
+
+/// Columns that one claim of the last phase sums up. The expert outputs are still in the caches.
+constexpr int kSumUnit = 256;
 
 /// The largest group of any format.
 constexpr int kMaxGroup = 128;
@@ -60,26 +63,18 @@ void compute_inner(const Context& context, const ExpertViews& expert, const Inpu
                    const Inner& inner, std::int64_t offset, int begin, int end) {
   float* gate = inner.values.data() + offset + begin;
   float up[std::max(kInnerUnit, kMaxGroup)];
-  multiply_rows(context, expert.gate, begin, end, gate_x, gate);
-  multiply_rows(context, expert.up, begin, end, up_x, up);
+  // Block by block in turn: while one matrix is computed, what was asked for of the other arrives.
+  for (int row = begin; row < end; row += kRowBlock) {
+    const int stop = std::min(row + kRowBlock, end);
+    multiply_rows(context, expert.gate, row, stop, gate_x, gate + (row - begin));
+    multiply_rows(context, expert.up, row, stop, up_x, up + (row - begin));
+  }
   context.isa.vector->swiglu(gate, up, end - begin, gate);
   if (inner.layout.group == 0) return;
   const std::int64_t at = offset + begin;
   const std::int64_t group = at / inner.layout.group;
   context.isa.matmul->quantize(gate, end - begin, inner.layout, inner.codes + at, inner.scales + group,
                                inner.sums + group);
-}
-
-/// Second phase: rows [begin, end) of y, summed over the experts in their order.
-void compute_outputs(const Context& context, std::span<const ExpertViews> experts, std::span<const float> weights,
-                     const Inner& inner, int begin, int end, float* y) {
-  std::fill(y + begin, y + end, 0.0F);
-  for (std::size_t e = 0; e < experts.size(); ++e) {
-    float product[kOutputUnit];
-    const InputRow x = inner_row(inner, static_cast<int>(e), experts[e].down.cols);
-    multiply_rows(context, experts[e].down, begin, end, &x, product);
-    context.isa.matmul->weighted_add(weights[e], product, end - begin, y + begin);
-  }
 }
 
 }  // namespace
@@ -107,15 +102,32 @@ void moe_fused(const Context& context, std::span<const ExpertViews> experts, std
                     std::min(row + claim, inner_rows));
     }
   };
+  const std::int64_t block_bytes = std::max<std::int64_t>(1, shape.down.row_stride * kRowBlock);
+  const int output_rows = kRowBlock * static_cast<int>(std::max<std::int64_t>(1, kOutputBytes / block_bytes));
+  const std::int64_t output_units = (hidden_rows + output_rows - 1) / output_rows;  // per expert
+  const auto outputs = workspace.take<float>(experts.size() * static_cast<std::size_t>(hidden_rows));
   const auto output_phase = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t unit = begin; unit < end; ++unit) {
-      const int row = static_cast<int>(unit) * kOutputUnit;
-      compute_outputs(context, experts, weights, inner, row, std::min(row + kOutputUnit, hidden_rows), y);
+      const std::int64_t e = unit / output_units;
+      const MatrixView& down = experts[static_cast<std::size_t>(e)].down;
+      const InputRow inner_x = inner_row(inner, static_cast<int>(e), down.cols);
+      const int row = static_cast<int>(unit % output_units) * output_rows;
+      multiply_rows(context, down, row, std::min(row + output_rows, hidden_rows), &inner_x,
+                    outputs.data() + e * hidden_rows + row);
+    }
+  };
+  // In a phase of its own, so that the one before can stream through one expert at a time.
+  const auto sum_phase = [&](std::int64_t begin, std::int64_t end) {
+    std::fill(y + begin, y + end, 0.0F);
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      const float* product = outputs.data() + e * static_cast<std::size_t>(hidden_rows) + begin;
+      context.isa.matmul->weighted_add(weights[e], product, end - begin, y + begin);
     }
   };
   // Claims, not fixed shares: a worker that the system interrupts holds up nobody.
-  const ThreadTeam::Phase phases[] = {{units * static_cast<std::int64_t>(experts.size()), 1, inner_phase},
-                                      {(hidden_rows + kOutputUnit - 1) / kOutputUnit, 1, output_phase}};
+  const auto count = static_cast<std::int64_t>(experts.size());
+  const ThreadTeam::Phase phases[] = {
+      {units * count, 1, inner_phase}, {output_units * count, 1, output_phase}, {hidden_rows, kSumUnit, sum_phase}};
   context.team.parallel_phases(phases);
 }
 
