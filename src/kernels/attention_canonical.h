@@ -65,15 +65,29 @@ inline uint64_t visible(const Query& query, int64_t block) {
 // Of the eight positions from `at` on.
 inline unsigned eight_bits(uint64_t bits, int at) { return static_cast<unsigned>(bits >> at) & 0xFFU; }
 
-// scores[j] = scale * dot(q, row j) for all eight rows.
+// scores[j] = scale * dot(q, row j) for all eight rows and for `Queries` queries, q and scores of which lie `width`
+// and kKvBlock floats apart. Every row that is loaded meets all of them; their accumulators take eight registers.
+template <int Queries>
 inline void score_rows(const float* q, const float* rows, int width, float scale, float* scores) {
-  F8 dot[kLanes];
-  for (F8& lanes : dot) lanes = splat(0.0F);
-  for (int i = 0; i < width; i += kLanes) {
-    const F8 x = load(q + i);
-    for (int j = 0; j < kLanes; ++j) dot[j] = fma(x, load(rows + j * width + i), dot[j]);
+  constexpr int kRows = kLanes / Queries;  // of a pass
+  F8 dot[Queries][kLanes];
+  for (int first = 0; first < kLanes; first += kRows) {
+    F8 sums[Queries][kRows];
+    for (auto& of_query : sums) {
+      for (F8& lanes : of_query) lanes = splat(0.0F);
+    }
+    for (int i = 0; i < width; i += kLanes) {
+      for (int j = 0; j < kRows; ++j) {
+        F8 row = load(rows + (first + j) * width + i);
+        keep(row);
+        for (int n = 0; n < Queries; ++n) sums[n][j] = fma(load(q + n * width + i), row, sums[n][j]);
+      }
+    }
+    for (int n = 0; n < Queries; ++n) {
+      for (int j = 0; j < kRows; ++j) dot[n][first + j] = sums[n][j];
+    }
   }
-  store(scores, mul(sum_each(dot), splat(scale)));
+  for (int n = 0; n < Queries; ++n) store(scores + n * kKvBlock, mul(sum_each(dot[n]), splat(scale)));
 }
 
 // Turns the scores of the positions in `bits`, of which there are some, into p, those of all others into 0; gives m_b
@@ -99,26 +113,56 @@ inline void exponentiate(float* scores, uint64_t bits, Partial block) {
   block.weight() = sum(sums);
 }
 
-// sum += p[j] * row j for the rows j in `bits`, in that order. What the other rows hold must not matter, NaN included,
-// so they are left out and not multiplied by zero. `Groups` registers of accumulators hide the latency of fma.
-template <int Groups>
-inline void add_weighted_rows(const float* p, const float* rows, unsigned bits, int width, float* sum) {
-  F8 accumulators[Groups];
-  for (int g = 0; g < Groups; ++g) accumulators[g] = load(sum + g * kLanes);
+// sum += p[j] * row j for the rows j in `bits`, in that order, and for `Queries` queries, p and sum of which lie
+// kKvBlock and `stride` floats apart. What the other rows hold must not matter, NaN included, so they are left out and
+// not multiplied by zero. `Groups` registers per query hide the latency of fma.
+template <int Queries, int Groups>
+inline void add_weighted_groups(const float* p, const float* rows, unsigned bits, int width, float* sum, int stride) {
+  F8 sums[Queries][Groups];
+  for (int n = 0; n < Queries; ++n) {
+    for (int g = 0; g < Groups; ++g) sums[n][g] = load(sum + n * stride + g * kLanes);
+  }
   for (int j = 0; j < kLanes; ++j) {
     if ((bits >> j & 1U) == 0) continue;
-    const F8 factor = splat(p[j]);
     for (int g = 0; g < Groups; ++g) {
-      accumulators[g] = fma(factor, load(rows + j * width + g * kLanes), accumulators[g]);
+      F8 row = load(rows + j * width + g * kLanes);
+      keep(row);
+      for (int n = 0; n < Queries; ++n) sums[n][g] = fma(splat(p[n * kKvBlock + j]), row, sums[n][g]);
     }
   }
-  for (int g = 0; g < Groups; ++g) store(sum + g * kLanes, accumulators[g]);
+  for (int n = 0; n < Queries; ++n) {
+    for (int g = 0; g < Groups; ++g) store(sum + n * stride + g * kLanes, sums[n][g]);
+  }
 }
 
-inline void add_weighted_rows(const float* p, const float* rows, unsigned bits, int width, float* sum) {
+template <int Queries>
+inline void add_weighted_rows(const float* p, const float* rows, unsigned bits, int width, float* sum, int stride) {
+  constexpr int kGroups = 8 / Queries;
   int i = 0;
-  for (; i + 8 * kLanes <= width; i += 8 * kLanes) add_weighted_rows<8>(p, rows + i, bits, width, sum + i);
-  for (; i < width; i += kLanes) add_weighted_rows<1>(p, rows + i, bits, width, sum + i);
+  for (; i + kGroups * kLanes <= width; i += kGroups * kLanes) {
+    add_weighted_groups<Queries, kGroups>(p, rows + i, bits, width, sum + i, stride);
+  }
+  for (; i < width; i += kLanes) add_weighted_groups<Queries, 1>(p, rows + i, bits, width, sum + i, stride);
+}
+
+template <int N>
+struct QueryCount {
+  constexpr int operator()() const { return N; }
+};
+
+// Calls use(i, n) for every query i that sees any of the eight positions from `at` on, alone, or for two neighbours at
+// once if they see the same of them; n() is how many.
+template <typename Use>
+inline void for_queries(const AttentionTile& tile, const uint64_t* bits, int at, Use use) {
+  for (int i = 0; i < tile.count; ++i) {
+    const unsigned mine = eight_bits(bits[i], at);
+    if (mine == 0) continue;
+    if (i + 1 < tile.count && eight_bits(bits[i + 1], at) == mine) {
+      use(i++, QueryCount<2>());
+    } else {
+      use(i, QueryCount<1>());
+    }
+  }
 }
 
 // Eight consecutive rows of the cache as f32, `width` apart. Rows outside `bits` may not be stored yet: a row of
@@ -150,10 +194,10 @@ inline void compute_block(const AttentionTile& tile, int64_t index, AttentionScr
     const unsigned seen = eight_bits(any, at);
     if (seen == 0) continue;
     decode_rows(tile, block + tile.key_offset + at * tile.row_bytes, tile.key_dim, seen, s.rows);
-    for (int i = 0; i < tile.count; ++i) {
-      if (eight_bits(bits[i], at) == 0) continue;
-      score_rows(s.q + i * key_width, s.rows, key_width, tile.scale, s.scores[i] + at);
-    }
+    const auto score = [&](int i, auto queries) {
+      score_rows<queries()>(s.q + i * key_width, s.rows, key_width, tile.scale, s.scores[i] + at);
+    };
+    for_queries(tile, bits, at, score);
   }
   for (int i = 0; i < tile.count; ++i) {
     if (bits[i] == 0) continue;
@@ -165,11 +209,12 @@ inline void compute_block(const AttentionTile& tile, int64_t index, AttentionScr
     const unsigned seen = eight_bits(any, at);
     if (seen == 0) continue;
     decode_rows(tile, block + tile.value_offset + at * tile.row_bytes, tile.value_dim, seen, s.rows);
-    for (int i = 0; i < tile.count; ++i) {
-      const unsigned mine = eight_bits(bits[i], at);
-      const Partial result = partial(partials, tile, i);
-      if (mine != 0) add_weighted_rows(s.scores[i] + at, s.rows, mine, result.width, result.sum);
-    }
+    const auto add_values = [&](int i, auto queries) {
+      const Partial sums = partial(partials, tile, i);
+      add_weighted_rows<queries()>(s.scores[i] + at, s.rows, eight_bits(bits[i], at), sums.width, sums.sum,
+                                   sums.width + kLanes);
+    };
+    for_queries(tile, bits, at, add_values);
   }
 }
 

@@ -16,6 +16,7 @@ using F8 = __m256;
 
 inline F8 splat(float x) { return _mm256_set1_ps(x); }
 inline F8 load(const float* x) { return _mm256_loadu_ps(x); }
+inline void keep(F8& a) { asm("" : "+x"(a)); }
 
 // All ones in the first n lanes.
 inline __m256i first_lanes(int n) {

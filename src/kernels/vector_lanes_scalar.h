@@ -33,6 +33,8 @@ inline F8 splat(float x) {
 inline F8 load(const float* x) {
   return each_lane([=](int i) { return x[i]; });
 }
+// Has the compiler hold in a register what is used several times, instead of loading it for every use.
+inline void keep(const F8&) {}
 // The first n lanes, n < 8; the others are zero.
 inline F8 load_part(const float* x, int n) {
   return each_lane([=](int i) { return i < n ? x[i] : 0.0F; });
