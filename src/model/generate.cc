@@ -45,8 +45,9 @@ GenerateResult generate(Model& model, Session& session, const GenerateRequest& r
   const auto room = static_cast<std::size_t>(session.context() - session.position());
   if (request.prompt.empty()) fail("the prompt is empty; give at least one token");
   if (request.prompt.size() > room) {
-    fail("the prompt has {} tokens, but the context has room for {}; shorten it or raise --ctx-size",
-         request.prompt.size(), room);
+    const bool can_grow = session.context() < model.spec().max_context;
+    fail("the prompt has {} tokens, but the context has room for {}; shorten it{}", request.prompt.size(), room,
+         can_grow ? " or raise --ctx-size" : ", the model was made for no more");
   }
   GenerateResult result;
   result.prompt_tokens = static_cast<int>(request.prompt.size());
