@@ -1,7 +1,7 @@
 // sluice run: text in, text out.
 #include <fmt/core.h>
 
-#include <array>
+#include <algorithm>
 #include <cstdio>
 #include <limits>
 #include <memory>

@@ -202,7 +202,7 @@ TEST(BadPrompt, EmptyOrMissing) {
   expect_refused(run_program({"run", "-m", kModel, "-p", ""}), kFailure, {"prompt"});
   expect_refused(run_program({"run", "-m", kModel}), kUsage, {"-p"});
   expect_refused(run_program({"run", "-f", "/no/such/file"}), kFailure, {"/no/such/file"});
-  expect_refused(run_program({"run", "-f", "/tmp"}), kFailure, {"/tmp"});
+  expect_refused(run_program({"run", "-f", "/"}), kFailure, {"/: cannot be read"});
   expect_refused(run_program({"run", "-p", "a", "-f", "b"}), kUsage, {"--file"});
   expect_refused(run_program({"tokenize"}), kUsage, {"text"});
 }
