@@ -72,11 +72,12 @@ void probe(IoEngine& engine, const InputFile& sample, bool direct) {
 
 /// Why the choice is not what was asked for, from what was tried before it; empty if nothing was.
 std::string reason(std::string_view wanted, const Candidate& chosen, const std::vector<std::string>& failures) {
-  if (wanted == kMmap) return fmt::format("requested mmap, got {} because mmap is not built yet", chosen.engine->name);
+  if (wanted == kMmap)
+    return fmt::format("requested --io mmap, got {} because mmap is not built yet", chosen.engine->name);
   if (failures.empty()) return {};
   const std::string because = fmt::format("{}", fmt::join(failures, "; "));
   if (wanted.empty() || wanted == chosen.engine->name) return because;
-  return fmt::format("requested {}, got {} because {}", wanted, chosen.engine->name, because);
+  return fmt::format("requested --io {}, got {} because {}", wanted, chosen.engine->name, because);
 }
 
 }  // namespace

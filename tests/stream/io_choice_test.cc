@@ -60,7 +60,7 @@ TEST_F(IoChoiceDeathTest, FallsBackToPreadWhereIoUringIsForbidden) {
 
 TEST_F(IoChoiceDeathTest, SaysSoWhenIoUringWasRequested) {
   EXPECT_EXIT((forbid_io_uring(), open_and_tell("uring", sample_)), ::testing::ExitedWithCode(0),
-              "engine=pread reason=requested uring, got pread because io_uring: Operation not permitted");
+              "engine=pread reason=requested --io uring, got pread because io_uring: Operation not permitted");
 }
 
 TEST_F(IoChoiceTest, GivesPreadWithoutComplaintWhenAsked) {
@@ -72,7 +72,8 @@ TEST_F(IoChoiceTest, GivesPreadWithoutComplaintWhenAsked) {
 
 TEST_F(IoChoiceTest, GivesAnEngineForMmapAndSaysWhy) {
   const Reader reader = Reader::open("mmap", sample_);
-  EXPECT_EQ(reader.choice().reason, "requested mmap, got " + reader.choice().engine + " because mmap is not built yet");
+  EXPECT_EQ(reader.choice().reason,
+            "requested --io mmap, got " + reader.choice().engine + " because mmap is not built yet");
   EXPECT_EQ(reader.choice().engine, Reader::open("", sample_).choice().engine);
 }
 
