@@ -58,8 +58,9 @@ function(sluice_tests name)
   add_executable(${name}_tests ${sources})
   target_include_directories(${name}_tests PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name}_tests PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  # Under sanitizers it is the library that matters; test code unoptimised compiles in half the time.
-  target_compile_options(${name}_tests PRIVATE $<$<BOOL:${SLUICE_SANITIZE}>:-O0>)
+  if(SLUICE_SANITIZE)
+    target_compile_options(${name}_tests PRIVATE -O0)  # the library matters; test code compiles in half the time
+  endif()
   target_link_libraries(${name}_tests PRIVATE ${ARGN} sluice_options GTest::gtest GTest::gmock GTest::gtest_main)
   gtest_discover_tests(${name}_tests TEST_PREFIX ${name}. PROPERTIES TIMEOUT 300 DISCOVERY_TIMEOUT 60)
 endfunction()

@@ -63,16 +63,12 @@ struct AttentionRow {
 /// pointers may be null). Rows that follow each other and share `blocks` share one pass over the keys and values.
 ///
 /// One dispatch; if the rows are too few to keep the team busy, the blocks of a row are shared out, and then a long
-/// context takes one dispatch per few thousand positions.
+/// context takes one dispatch per one or a few thousand positions.
 ///
 /// Canonical (docs/arithmetic.md, attention_canonical.h): per head, softmax and weighted sum within a block, blocks
 /// merged in ascending order, the inner dot products in the fixed 8-lane pattern. So a row has the same bits whatever
 /// it is computed with, on every instruction set.
 void attention(const Context& context, const KvShape& shape, const AttentionHeads& heads,
                std::span<const AttentionRow> rows, Workspace& workspace);
-
-/// The same for every position up to the row's own, without sharing out blocks: one dispatch, no scratch.
-void attention(const Context& context, const KvShape& shape, int heads, float scale,
-               std::span<const AttentionRow> rows);
 
 }  // namespace sluice::kernels

@@ -28,6 +28,8 @@ constexpr Isa kIsas[] = {
     {"scalar", &kMatmulScalar, &kVectorScalar, [] { return true; }},
 #if defined(__x86_64__)
     {"avx2", &kMatmulAvx2, &kVectorAvx2, has_avx2},
+#elif defined(__aarch64__)
+    {"neon", &kMatmulScalar, &kVectorNeon, [] { return true; }},
 #endif
 };
 

@@ -109,7 +109,7 @@ void Model::State::attention(int l, const float* h, float* out) {
                       &v[row * static_cast<std::size_t>(kv_size)]);
     queries[row] = {q_row, &mixed[row * static_cast<std::size_t>(q_size)], at.session->blocks(l), at.position};
   }
-  kernels::attention(context, shape, spec.heads, spec.scale, queries);
+  kernels::attention(context, shape, {spec.heads, spec.scale}, queries, workspace);
   const Projection o[] = {{&weights.o, out, plan->spec.hidden}};
   kernels::matmul(context, mixed.data(), count, o, workspace);
 }

@@ -67,6 +67,18 @@ TEST_P(AttentionTest, SharingOutTheBlocksOfAFewRowsChangesNoBit) {
   for (const int threads : {2, 3}) EXPECT_EQ(compute(*GetParam(), threads, shape, all, batch), whole);
 }
 
+TEST_P(AttentionTest, ALongContextTakesSeveralDispatchesAndTheSameBits) {
+  const KvShape shape{1, 256, DType::bf16};
+  const AttentionHeads all{16, 0.05F};
+  const Sequence sequence(context_, shape, 4200, 10);
+  const auto batch = rows(sequence, shape, 16, {4199});
+  const auto whole = compute(*GetParam(), 1, shape, all, batch);
+  ThreadTeam team(2);
+  attention({*GetParam(), team}, shape, all, batch, workspace_);
+  EXPECT_EQ(bits_of(out_), whole);
+  EXPECT_EQ(team.dispatches(), 2U);
+}
+
 TEST_P(AttentionTest, HasTheBitsOfTheScalarReference) {
   const Isa& scalar = all_isas().front();
   const Context reference{scalar, alone_};
