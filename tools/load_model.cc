@@ -4,22 +4,18 @@
 #include <unistd.h>
 
 #include <cctype>
-#include <chrono>
 #include <cstdio>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "progress.h"
 
 namespace sluice::tools {
 namespace {
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 void write_stderr(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stderr);
@@ -55,7 +51,7 @@ std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory,
                                          const Environment& environment) {
   if (settings.quiet) log::set_level(log::Level::error);
   const ProgressStyle style = progress_style(settings.quiet, isatty(STDERR_FILENO) == 1, get(environment, "TERM"));
-  Progress progress("loading", style, write_stderr, seconds_now);
+  Progress progress("loading", style, write_stderr, steady_seconds);
   auto model = model::Model::load(directory, settings.runtime,
                                   [&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
   progress.finish();

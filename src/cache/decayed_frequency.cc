@@ -1,5 +1,6 @@
 // Exponentially decayed frequency: every lookup adds one to an expert's score, and all scores halve every
 // kHalfLifeSteps steps.
+#include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <limits>
@@ -30,11 +31,8 @@ class DecayedFrequency final : public EvictionPolicy {
 
   int victim(std::span<const int> candidates, std::uint64_t) override {
     assert(!candidates.empty());
-    int worst = candidates.front();
-    for (const int expert : candidates.subspan(1)) {
-      if (leaves_before(expert, worst)) worst = expert;
-    }
-    return worst;
+    return *std::min_element(candidates.begin(), candidates.end(),
+                             [this](int a, int b) { return leaves_before(a, b); });
   }
 
  private:

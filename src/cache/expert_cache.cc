@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <chrono>
 #include <utility>
 
 #include "base/error.h"
@@ -35,10 +34,6 @@ void check_part_sizes(const LayerExperts& layer, std::size_t index) {
 }
 
 }  // namespace
-
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 LookupCounts& LookupCounts::operator+=(const LookupCounts& other) {
   lookups += other.lookups;

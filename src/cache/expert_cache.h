@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
 #include "cache/expert_record.h"
 #include "stream/reader.h"
 
@@ -29,9 +30,6 @@ struct LookupCounts {
 
   LookupCounts& operator+=(const LookupCounts& other);
 };
-
-/// Seconds of the steady clock since some fixed time.
-double steady_seconds();
 
 struct CacheOptions {
   int slots_per_layer = 0;               // >= 1; clipped to the number of experts of each layer

@@ -1,4 +1,5 @@
 // Least recently used: the baseline every streaming runtime can be compared by.
+#include <algorithm>
 #include <cassert>
 #include <vector>
 
@@ -15,11 +16,8 @@ class Lru final : public EvictionPolicy {
 
   int victim(std::span<const int> candidates, std::uint64_t) override {
     assert(!candidates.empty());
-    int worst = candidates.front();
-    for (const int expert : candidates.subspan(1)) {
-      if (leaves_before(expert, worst)) worst = expert;
-    }
-    return worst;
+    return *std::min_element(candidates.begin(), candidates.end(),
+                             [this](int a, int b) { return leaves_before(a, b); });
   }
 
  private:

@@ -14,10 +14,6 @@ using kernels::Workspace;
 
 namespace {
 
-/// Rows whose logits are computed together: enough to share a pass over the head, few enough that the logits of a
-/// large vocabulary stay in megabytes.
-constexpr int kLogitRows = 8;
-
 std::size_t product(int a, int b) { return static_cast<std::size_t>(a) * static_cast<std::size_t>(b); }
 
 }  // namespace

@@ -30,7 +30,9 @@ bool evaluate_prompt(Model& model, Session& session, const GenerateRequest& requ
     if (cancelled(request)) return false;
     const auto count = std::min(chunk, request.prompt.size() - done);
     const bool last = done + count == request.prompt.size();
-    model.prefill(session, request.prompt.subspan(done, count), last ? LogitsWanted::last : LogitsWanted::none,
+    const SequenceStep step{&session, request.prompt.subspan(done, count),
+                            last ? LogitsWanted::last : LogitsWanted::none};
+    model.forward(std::span(&step, 1),
                   [&](int, int, std::span<float> logits) { std::copy(logits.begin(), logits.end(), next.begin()); });
     done += count;
     on_prefill(static_cast<int>(done));

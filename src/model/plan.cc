@@ -77,7 +77,6 @@ std::uint64_t scratch_bytes_per_row(const ModelSpec& spec) {
 
 /// Logits of the few rows that are computed together, and the workspace's rounding.
 std::uint64_t scratch_bytes_fixed(const ModelSpec& spec) {
-  constexpr std::uint64_t kLogitRows = 8;
   return kLogitRows * sizeof(float) * static_cast<std::uint64_t>(spec.vocabulary + spec.hidden) + 2 * kMiB;
 }
 

@@ -18,6 +18,10 @@
 
 namespace sluice::model {
 
+/// Rows whose logits are computed together: enough to share a pass over the head, few enough that the logits of a
+/// large vocabulary stay in megabytes.
+inline constexpr int kLogitRows = 8;
+
 /// Everything known about a checkpoint without its tensor data. Not movable: its parts refer to each other.
 struct ModelPlan {
   /// Reads config.json and the safetensors headers, checks every tensor the model needs, and divides memory by

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <optional>
 #include <random>
 
@@ -68,10 +67,6 @@ class Plan {
 };
 
 }  // namespace
-
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double probe_bandwidth(Reader& reader, std::span<const FileInfo> files, const DriveProbeOptions& options,
                        const Clock& clock) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 
+#include "base/clock.h"
 #include "stream/checkpoint.h"
 #include "stream/reader.h"
 
@@ -18,7 +19,6 @@ struct DriveProbeOptions {
 
 /// Seconds on a monotonic clock; only differences count.
 using Clock = std::function<double()>;
-double steady_seconds();
 
 /// Bytes per second of random aligned reads of 256 KiB to 1 MiB, the size of expert slices, over `files`, of which
 /// files[i] was added to `reader` as file i. Files of less than 8 MiB in all are read once, in order; 0 if they are
