@@ -296,7 +296,7 @@ class Bench {
       moe_fused(context, experts, weights, Activation::swiglu, x.data(), y.data(), workspace);
     };
     const std::function<void()> stacked = [&] {
-      gather_glu(context, gate, up, Activation::swiglu, x.data(), 1, jobs, inner_y.data(), workspace);
+      gather_activated(context, gate, up, Activation::swiglu, x.data(), 1, jobs, inner_y.data(), workspace);
       gather_matmul(context, down, inner_y.data(), k, down_jobs, outputs.data(), workspace);
       weighted_sum(context, outputs.data(), weights.data(), 1, k, hidden, y.data());
     };
@@ -309,7 +309,7 @@ class Bench {
         const Projection into_down{&experts[e].down, outputs.data() + static_cast<std::int64_t>(e) * hidden, hidden};
         matmul(context, x.data(), 1, {&into_gate, 1}, workspace);
         matmul(context, x.data(), 1, {&into_up, 1}, workspace);
-        swiglu(context, gate_y, up_y, inner, gate_y);
+        activate(context, Activation::swiglu, gate_y, up_y, inner, gate_y);
         matmul(context, gate_y, 1, {&into_down, 1}, workspace);
       }
       weighted_sum(context, outputs.data(), weights.data(), 1, k, hidden, y.data());

@@ -27,15 +27,13 @@ void bench_rms_norm(benchmark::State& state, const Isa& isa) {
   state.SetItemsProcessed(state.iterations() * n);
 }
 
-using Glu = void(const Context&, const float*, const float*, std::int64_t, float*);
-
-void bench_glu(benchmark::State& state, const Isa& isa, Glu* glu) {
+void bench_activation(benchmark::State& state, const Isa& isa, Activation activation) {
   ThreadTeam team(1);
   const std::int64_t n = state.range(0);
   const auto x = ramp(static_cast<std::size_t>(n));
   std::vector<float> y(x.size());
   for (auto _ : state) {
-    glu({isa, team}, x.data(), x.data(), n, y.data());
+    activate({isa, team}, activation, x.data(), x.data(), n, y.data());
     benchmark::DoNotOptimize(y.data());
   }
   state.SetItemsProcessed(state.iterations() * n);
@@ -63,12 +61,14 @@ const bool kRegistered = [] {
                                           [&isa, function](benchmark::State& state) { function(state, isa); });
     };
     add("rms_norm", bench_rms_norm)->Arg(2048);
-    const auto add_glu = [&](const char* operation, Glu* glu) {
-      return add(operation, [glu](benchmark::State& state, const Isa& on) { bench_glu(state, on, glu); });
+    const auto add_activation = [&](const char* operation, Activation activation) {
+      return add(operation,
+                 [activation](benchmark::State& state, const Isa& on) { bench_activation(state, on, activation); });
     };
-    add_glu("swiglu", swiglu)->Arg(768)->Arg(1 << 16);
-    add_glu("gelu_tanh_glu", gelu_tanh_glu)->Arg(1 << 16);
-    add_glu("clamped_swiglu", clamped_swiglu)->Arg(1 << 16);
+    add_activation("swiglu", Activation::swiglu)->Arg(768)->Arg(1 << 16);
+    add_activation("gelu_tanh_glu", Activation::gelu_tanh_glu)->Arg(1 << 16);
+    add_activation("clamped_swiglu", Activation::clamped_swiglu)->Arg(1 << 16);
+    add_activation("relu2", Activation::relu2)->Arg(1 << 16);
     add("softmax", bench_softmax)->Arg(128);
   }
   return true;

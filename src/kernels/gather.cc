@@ -43,9 +43,10 @@ class JobInputs {
   PreparedInputs prepared_;
 };
 
-/// gate and, unless it is empty, up: tables of equal length.
-void gather_products(const Context& context, std::span<const MatrixView> table, std::span<const MatrixView> up,
-                     const float* x, int x_rows, std::span<const GatherJob> jobs, float* y, Workspace& workspace) {
+/// y = weights x, or activation(gate x, weights x): `gate` is empty, or a table as long as that of the weights.
+void gather_products(const Context& context, std::span<const MatrixView> table, std::optional<Activation> activation,
+                     std::span<const MatrixView> gate, const float* x, int x_rows, std::span<const GatherJob> jobs,
+                     float* y, Workspace& workspace) {
   if (jobs.empty()) return;
   assert(std::is_sorted(jobs.begin(), jobs.end(), [](auto& a, auto& b) { return a.view < b.view; }));
   const Workspace::Mark mark(workspace);
@@ -55,9 +56,9 @@ void gather_products(const Context& context, std::span<const MatrixView> table, 
   const MatrixView& shape = *view_of(table, jobs[0]);
   JobInputs prepared(context, x, x_rows, shape.cols, jobs, workspace);
   const InputRow* inputs = prepared.for_weights(shape.format);
-  const InputRow* up_inputs = inputs;
-  if (!up.empty() && view_of(up, jobs[0])->format != shape.format) {
-    up_inputs = prepared.for_weights(view_of(up, jobs[0])->format);
+  const InputRow* gate_inputs = inputs;
+  if (!gate.empty() && view_of(gate, jobs[0])->format != shape.format) {
+    gate_inputs = prepared.for_weights(view_of(gate, jobs[0])->format);
   }
   const auto outputs = workspace.take<float*>(jobs.size());
   std::transform(jobs.begin(), jobs.end(), outputs.begin(),
@@ -67,8 +68,13 @@ void gather_products(const Context& context, std::span<const MatrixView> table, 
   std::size_t count = 0;
   for (std::size_t begin = 0, end = 0; begin < jobs.size(); begin = end) {
     while (end < jobs.size() && jobs[end].view == jobs[begin].view) ++end;
-    products[count++] = {view_of(table, jobs[begin]),   inputs + begin,           &outputs[begin],
-                         static_cast<int>(end - begin), view_of(up, jobs[begin]), up_inputs + begin};
+    products[count++] = {.weights = view_of(table, jobs[begin]),
+                         .x = inputs + begin,
+                         .y = &outputs[begin],
+                         .inputs = static_cast<int>(end - begin),
+                         .activation = activation,
+                         .gate = view_of(gate, jobs[begin]),
+                         .gate_x = gate_inputs + begin};
   }
   run_products(context, products.first(count), workspace);
 }
@@ -77,14 +83,14 @@ void gather_products(const Context& context, std::span<const MatrixView> table, 
 
 void gather_matmul(const Context& context, std::span<const MatrixView> table, const float* x, int x_rows,
                    std::span<const GatherJob> jobs, float* y, Workspace& workspace) {
-  gather_products(context, table, {}, x, x_rows, jobs, y, workspace);
+  gather_products(context, table, std::nullopt, {}, x, x_rows, jobs, y, workspace);
 }
 
-void gather_glu(const Context& context, std::span<const MatrixView> gate, std::span<const MatrixView> up,
-                [[maybe_unused]] Activation activation, const float* x, int x_rows, std::span<const GatherJob> jobs,
-                float* y, Workspace& workspace) {
-  assert(activation == Activation::swiglu && gate.size() == up.size());
-  gather_products(context, gate, up, x, x_rows, jobs, y, workspace);
+void gather_activated(const Context& context, std::span<const MatrixView> gate, std::span<const MatrixView> up,
+                      Activation activation, const float* x, int x_rows, std::span<const GatherJob> jobs, float* y,
+                      Workspace& workspace) {
+  assert(gate.size() == (is_gated(activation) ? up.size() : 0));
+  gather_products(context, up, activation, gate, x, x_rows, jobs, y, workspace);
 }
 
 }  // namespace sluice::kernels

@@ -26,7 +26,10 @@ void matmul(const Context& context, const float* x, int rows, std::span<const Pr
     assert(projection.weights->cols == projections[0].weights->cols && projection.stride >= projection.weights->rows);
     const auto y = workspace.take<float*>(inputs);
     for (std::size_t i = 0; i < inputs; ++i) y[i] = projection.y + static_cast<std::int64_t>(i) * projection.stride;
-    products[p] = {projection.weights, prepared.for_weights(projection.weights->format), y.data(), rows};
+    products[p] = {.weights = projection.weights,
+                   .x = prepared.for_weights(projection.weights->format),
+                   .y = y.data(),
+                   .inputs = rows};
   }
   run_products(context, products, workspace);
 }

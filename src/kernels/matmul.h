@@ -11,13 +11,14 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/activation.h"
 #include "kernels/isa.h"
 #include "kernels/matrix_view.h"
 #include "kernels/workspace.h"
 
 namespace sluice::kernels {
 
-/// y = W x for every row of the input, written to y[row * stride + r].
+/// y = W x (+ bias) for every row of the input, written to y[row * stride + r].
 struct Projection {
   const MatrixView* weights;  // [out, cols]
   float* y;                   // [rows, out], rows `stride` floats apart
@@ -40,24 +41,22 @@ struct GatherJob {
 void gather_matmul(const Context& context, std::span<const MatrixView> table, const float* x, int x_rows,
                    std::span<const GatherJob> jobs, float* y, Workspace& workspace);
 
-/// What joins gate and up.
-enum class Activation : unsigned char { swiglu };  // silu(gate) * up
-
 /// Fused gate+up: y[out] = activation(gate[view] x[lhs], up[view] x[lhs]), one dispatch over both matrices; the
-/// projections are not written to memory apart. Otherwise as gather_matmul; gate and up have equal shapes.
-void gather_glu(const Context& context, std::span<const MatrixView> gate, std::span<const MatrixView> up,
-                Activation activation, const float* x, int x_rows, std::span<const GatherJob> jobs, float* y,
-                Workspace& workspace);
+/// projections are not written to memory apart. Otherwise as gather_matmul; gate and up have equal shapes. For relu2,
+/// which has no gate, `gate` is empty.
+void gather_activated(const Context& context, std::span<const MatrixView> gate, std::span<const MatrixView> up,
+                      Activation activation, const float* x, int x_rows, std::span<const GatherJob> jobs, float* y,
+                      Workspace& workspace);
 
-/// The three matrices of one routed expert.
+/// The matrices of one routed expert. The widths `in` and `out` are those of the hidden state, or of a latent one.
 struct ExpertViews {
-  MatrixView gate;  // [inner, hidden]
-  MatrixView up;    // [inner, hidden]
-  MatrixView down;  // [hidden, inner]
+  MatrixView gate;  // [inner, in]; for relu2 a default view
+  MatrixView up;    // [inner, in]
+  MatrixView down;  // [out, inner]
 };
 
 /// Fused MoE layer for one token whose experts are all resident: gate+up -> activation -> down -> weighted sum in one
-/// fork-join with phase barriers inside. y [hidden] = sum over e, in the order given, of weights[e] * expert_e(x).
+/// fork-join with phase barriers inside. y [out] = sum over e, in the order given, of weights[e] * expert_e(x).
 /// The caller orders experts by ascending id (the canonical order). At least one expert; all have equal shapes and
 /// formats, projection by projection.
 void moe_fused(const Context& context, std::span<const ExpertViews> experts, std::span<const float> weights,

@@ -21,14 +21,7 @@ T load(const std::byte* at) {
 
 /// Element `index` of an array of f32, f16 or bf16.
 float float_at(const std::byte* array, std::int64_t index, DType type) {
-  switch (type) {
-    case DType::f16:
-      return f16_to_f32(load<std::uint16_t>(array + 2 * index));
-    case DType::bf16:
-      return bf16_to_f32(load<std::uint16_t>(array + 2 * index));
-    default:
-      return load<float>(array + 4 * index);
-  }
+  return load_float(array + static_cast<std::int64_t>(size_of(type)) * index, type);
 }
 
 /// Code `index` of a row: bits [index * bits, (index + 1) * bits) of a little-endian bit stream. A code spans two
@@ -55,6 +48,17 @@ float e4m3(unsigned code) {
 float e8m0(unsigned code) { return std::bit_cast<float>(code == 0 ? 0x00400000U : code << 23); }
 
 }  // namespace
+
+float load_float(const std::byte* at, DType type) {
+  switch (type) {
+    case DType::f16:
+      return f16_to_f32(load<std::uint16_t>(at));
+    case DType::bf16:
+      return bf16_to_f32(load<std::uint16_t>(at));
+    default:
+      return load<float>(at);
+  }
+}
 
 int integer_weight(const MatrixView& view, int row, int col) {
   const unsigned code = code_at(view.codes + row * view.row_stride, col, view.format.bits);

@@ -6,6 +6,9 @@
 
 namespace sluice::kernels {
 
+/// The f32, f16 or bf16 number at any address.
+float load_float(const std::byte* at, DType type);
+
 /// Integer weight of row `row`, column `col`: affine, the code; mxfp4 and nvfp4, twice the E2M1 value.
 int integer_weight(const MatrixView& view, int row, int col);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "kernels/matmul_dequantize.h"
 #include "kernels/vector_kernels.h"
 
 namespace sluice::kernels {
@@ -21,19 +22,33 @@ void compute_block(const Context& context, const Product& product, int block, in
   const int row = block * kRowBlock;
   const int rows = std::min(kRowBlock, product.weights->rows - row);
   float* y[kMaxInputs] = {};
-  if (product.up == nullptr) {
-    for (int i = 0; i < inputs; ++i) y[i] = product.y[first + i] + row;
+  for (int i = 0; i < inputs; ++i) y[i] = product.y[first + i] + row;
+  if (!product.activation.has_value()) {
     multiply_block(context, *product.weights, row, rows, product.x + first, y, inputs);
     return;
   }
   float gate[kMaxInputs * kRowBlock];
   float up[kMaxInputs * kRowBlock];
-  for (int i = 0; i < inputs; ++i) y[i] = gate + i * rows;
-  multiply_block(context, *product.weights, row, rows, product.x + first, y, inputs);
-  for (int i = 0; i < inputs; ++i) y[i] = up + i * rows;
-  multiply_block(context, *product.up, row, rows, product.up_x + first, y, inputs);
-  context.isa.vector->swiglu(gate, up, std::int64_t{inputs} * rows, gate);
-  for (int i = 0; i < inputs; ++i) std::copy_n(gate + i * rows, rows, product.y[first + i] + row);
+  float* out[kMaxInputs] = {};
+  if (product.gate != nullptr) {
+    for (int i = 0; i < inputs; ++i) out[i] = gate + i * rows;
+    multiply_block(context, *product.gate, row, rows, product.gate_x + first, out, inputs);
+  }
+  for (int i = 0; i < inputs; ++i) out[i] = up + i * rows;
+  multiply_block(context, *product.weights, row, rows, product.x + first, out, inputs);
+  activate(*context.isa.vector, *product.activation, gate, up, std::int64_t{inputs} * rows, up);
+  for (int i = 0; i < inputs; ++i) std::copy_n(up + i * rows, rows, y[i]);
+}
+
+/// y[i][r] += bias[row + r].
+void add_bias(const MatrixView& weights, int row, int rows, float* const* y, int inputs) {
+  float bias[kRowBlock];
+  for (int r = 0; r < rows; ++r) {
+    bias[r] = load_float(weights.bias + (row + r) * weights.bias_stride, weights.bias_type);
+  }
+  for (int i = 0; i < inputs; ++i) {
+    for (int r = 0; r < rows; ++r) y[i][r] += bias[r];
+  }
 }
 
 void compute_blocks(const Context& context, const Product& product, int begin, int end) {
@@ -53,6 +68,7 @@ void multiply_block(const Context& context, const MatrixView& weights, int row, 
                     float* const* y, int inputs) {
   const MatmulKernels& kernels = *context.isa.matmul;
   (x->codes != nullptr ? kernels.int16_block : kernels.f32_block)(weights, row, rows, x, y, inputs);
+  if (weights.bias != nullptr) add_bias(weights, row, rows, y, inputs);
 }
 
 void run_products(const Context& context, std::span<const Product> products, Workspace& workspace) {

@@ -1,8 +1,10 @@
 // How one dispatch is shared out: any number of matrix products, cut into row blocks.
 #pragma once
 
+#include <optional>
 #include <span>
 
+#include "kernels/activation.h"
 #include "kernels/isa.h"
 #include "kernels/matmul_kernels.h"
 #include "kernels/matrix_view.h"
@@ -10,18 +12,19 @@
 
 namespace sluice::kernels {
 
-/// y[i] = weights x[i], or silu(weights x[i]) * (up up_x[i]) if there is an `up` of the same shape.
+/// y[i] = weights x[i], or activation(gate gate_x[i], weights x[i]) if there is an activation.
 struct Product {
   const MatrixView* weights = nullptr;
   const InputRow* x = nullptr;  // [inputs]
   float* const* y = nullptr;    // [inputs], each to [weights->rows]
   int inputs = 0;
-  const MatrixView* up = nullptr;
-  const InputRow* up_x = nullptr;  // x in the layout of `up`
+  std::optional<Activation> activation = std::nullopt;
+  const MatrixView* gate = nullptr;  // of the same shape as `weights`; null without an activation that is gated
+  const InputRow* gate_x = nullptr;  // x in the layout of `gate`
 };
 
-/// y[i][r] = W[row + r] x[i] for one row block; rows <= kRowBlock, inputs <= kMaxInputs, all inputs prepared for
-/// the format of `weights`.
+/// y[i][r] = W[row + r] x[i], plus bias[row + r] if there is one, for one row block; rows <= kRowBlock, inputs <=
+/// kMaxInputs, all inputs prepared for the format of `weights`.
 void multiply_block(const Context& context, const MatrixView& weights, int row, int rows, const InputRow* x,
                     float* const* y, int inputs);
 

@@ -11,6 +11,9 @@ namespace sluice::kernels {
 /// W [rows, cols], row-major, used as y = W x. Rows may start at any byte address: MLX checkpoints are not aligned
 /// and expert bytes are read in place, so kernels load without alignment. The bytes must stay put and unchanged
 /// while a kernel runs. Up to 3 bytes after the last code of the matrix may be read (never used).
+///
+/// Strides need not be those of packed rows: where two matrices lie in alternate rows, each is a view with every stride
+/// doubled.
 struct MatrixView {
   const std::byte* codes = nullptr;   // rows x row_stride bytes
   const std::byte* scales = nullptr;  // rows x scale_stride bytes; null for plain
@@ -20,12 +23,25 @@ struct MatrixView {
   int rows = 0;                       // outputs
   int cols = 0;                       // inputs
   Format format;
+
+  // The bias of a Linear layer, y[r] = (W x)[r] + bias[r], or null. Not to be confused with `biases`, which are part of
+  // how affine codes decode.
+  const std::byte* bias = nullptr;  // [rows], at any address
+  DType bias_type = DType::f32;     // f32, f16 or bf16
+  std::int64_t bias_stride = 0;     // bytes from one output to the next: the size of one, unless rows are interleaved
 };
 
-/// A view of `rows` x `cols` contiguous rows.
+/// A view of `rows` x `cols` contiguous rows without a Linear bias.
 inline MatrixView make_view(const Format& format, int rows, int cols, const std::byte* codes, const std::byte* scales,
                             const std::byte* biases) {
-  return {codes, scales, biases, code_row_bytes(format, cols), scale_row_bytes(format, cols), rows, cols, format};
+  return {.codes = codes,
+          .scales = scales,
+          .biases = biases,
+          .row_stride = code_row_bytes(format, cols),
+          .scale_stride = scale_row_bytes(format, cols),
+          .rows = rows,
+          .cols = cols,
+          .format = format};
 }
 
 /// Rows [first, first + count) of `view`.
@@ -34,6 +50,7 @@ inline MatrixView row_slice(const MatrixView& view, int first, int count) {
   slice.codes += first * view.row_stride;
   if (slice.scales != nullptr) slice.scales += first * view.scale_stride;
   if (slice.biases != nullptr) slice.biases += first * view.scale_stride;
+  if (slice.bias != nullptr) slice.bias += first * view.bias_stride;
   slice.rows = count;
   return slice;
 }

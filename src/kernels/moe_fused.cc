@@ -59,35 +59,35 @@ void multiply_rows(const Context& context, const MatrixView& weights, int begin,
 }
 
 /// First phase: rows [begin, end) of the inner values of one expert.
-void compute_inner(const Context& context, const ExpertViews& expert, const InputRow* gate_x, const InputRow* up_x,
-                   const Inner& inner, std::int64_t offset, int begin, int end) {
-  float* gate = inner.values.data() + offset + begin;
-  float up[std::max(kInnerUnit, kMaxGroup)];
+void compute_inner(const Context& context, const ExpertViews& expert, Activation activation, const InputRow* gate_x,
+                   const InputRow* up_x, const Inner& inner, std::int64_t offset, int begin, int end) {
+  float* out = inner.values.data() + offset + begin;
+  float gate[std::max(kInnerUnit, kMaxGroup)];
   // Block by block in turn: while one matrix is computed, what was asked for of the other arrives.
   for (int row = begin; row < end; row += kRowBlock) {
     const int stop = std::min(row + kRowBlock, end);
-    multiply_rows(context, expert.gate, row, stop, gate_x, gate + (row - begin));
-    multiply_rows(context, expert.up, row, stop, up_x, up + (row - begin));
+    if (is_gated(activation)) multiply_rows(context, expert.gate, row, stop, gate_x, gate + (row - begin));
+    multiply_rows(context, expert.up, row, stop, up_x, out + (row - begin));
   }
-  context.isa.vector->swiglu(gate, up, end - begin, gate);
+  activate(*context.isa.vector, activation, gate, out, end - begin, out);
   if (inner.layout.group == 0) return;
   const std::int64_t at = offset + begin;
   const std::int64_t group = at / inner.layout.group;
-  context.isa.matmul->quantize(gate, end - begin, inner.layout, inner.codes + at, inner.scales + group,
+  context.isa.matmul->quantize(out, end - begin, inner.layout, inner.codes + at, inner.scales + group,
                                inner.sums + group);
 }
 
 }  // namespace
 
 void moe_fused(const Context& context, std::span<const ExpertViews> experts, std::span<const float> weights,
-               [[maybe_unused]] Activation activation, const float* x, float* y, Workspace& workspace) {
-  assert(!experts.empty() && experts.size() == weights.size() && activation == Activation::swiglu);
+               Activation activation, const float* x, float* y, Workspace& workspace) {
+  assert(!experts.empty() && experts.size() == weights.size());
   const Workspace::Mark mark(workspace);
   const ExpertViews& shape = experts[0];
-  const int inner_rows = shape.gate.rows;
-  const int hidden_rows = shape.down.rows;
-  PreparedInputs prepared(context, x, 1, shape.gate.cols, workspace);
-  const InputRow* gate_x = prepared.for_weights(shape.gate.format);
+  const int inner_rows = shape.up.rows;
+  const int out_rows = shape.down.rows;
+  PreparedInputs prepared(context, x, 1, shape.up.cols, workspace);
+  const InputRow* gate_x = is_gated(activation) ? prepared.for_weights(shape.gate.format) : nullptr;
   const InputRow* up_x = prepared.for_weights(shape.up.format);
   const Inner inner = take_inner(context, shape.down, experts.size(), workspace);
 
@@ -98,36 +98,36 @@ void moe_fused(const Context& context, std::span<const ExpertViews> experts, std
     for (std::int64_t unit = begin; unit < end; ++unit) {
       const std::int64_t e = unit / units;
       const int row = static_cast<int>(unit % units) * claim;
-      compute_inner(context, experts[static_cast<std::size_t>(e)], gate_x, up_x, inner, e * inner_rows, row,
+      compute_inner(context, experts[static_cast<std::size_t>(e)], activation, gate_x, up_x, inner, e * inner_rows, row,
                     std::min(row + claim, inner_rows));
     }
   };
   const std::int64_t block_bytes = std::max<std::int64_t>(1, shape.down.row_stride * kRowBlock);
   const int output_rows = kRowBlock * static_cast<int>(std::max<std::int64_t>(1, kOutputBytes / block_bytes));
-  const std::int64_t output_units = (hidden_rows + output_rows - 1) / output_rows;  // per expert
-  const auto outputs = workspace.take<float>(experts.size() * static_cast<std::size_t>(hidden_rows));
+  const std::int64_t output_units = (out_rows + output_rows - 1) / output_rows;  // per expert
+  const auto outputs = workspace.take<float>(experts.size() * static_cast<std::size_t>(out_rows));
   const auto output_phase = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t unit = begin; unit < end; ++unit) {
       const std::int64_t e = unit / output_units;
       const MatrixView& down = experts[static_cast<std::size_t>(e)].down;
       const InputRow inner_x = inner_row(inner, static_cast<int>(e), down.cols);
       const int row = static_cast<int>(unit % output_units) * output_rows;
-      multiply_rows(context, down, row, std::min(row + output_rows, hidden_rows), &inner_x,
-                    outputs.data() + e * hidden_rows + row);
+      multiply_rows(context, down, row, std::min(row + output_rows, out_rows), &inner_x,
+                    outputs.data() + e * out_rows + row);
     }
   };
   // In a phase of its own, so that the one before can stream through one expert at a time.
   const auto sum_phase = [&](std::int64_t begin, std::int64_t end) {
     std::fill(y + begin, y + end, 0.0F);
     for (std::size_t e = 0; e < experts.size(); ++e) {
-      const float* product = outputs.data() + e * static_cast<std::size_t>(hidden_rows) + begin;
+      const float* product = outputs.data() + e * static_cast<std::size_t>(out_rows) + begin;
       context.isa.matmul->weighted_add(weights[e], product, end - begin, y + begin);
     }
   };
   // Claims, not fixed shares: a worker that the system interrupts holds up nobody.
   const auto count = static_cast<std::int64_t>(experts.size());
   const ThreadTeam::Phase phases[] = {
-      {units * count, 1, inner_phase}, {output_units * count, 1, output_phase}, {hidden_rows, kSumUnit, sum_phase}};
+      {units * count, 1, inner_phase}, {output_units * count, 1, output_phase}, {out_rows, kSumUnit, sum_phase}};
   context.team.parallel_phases(phases);
 }
 

@@ -24,13 +24,6 @@ void map(const Context& context, VectorKernels::Map* function, const float* x, s
                             [&](std::int64_t begin, std::int64_t end) { function(x + begin, end - begin, y + begin); });
 }
 
-void glu(const Context& context, VectorKernels::Glu* function, const float* gate, const float* up, std::int64_t n,
-         float* y) {
-  context.team.parallel_for(n, kElementsPerChunk, [&](std::int64_t begin, std::int64_t end) {
-    function(gate + begin, up + begin, end - begin, y + begin);
-  });
-}
-
 }  // namespace
 
 void rms_norm(const Context& context, const float* x, int rows, int n, const float* weight, float eps, float* y) {
@@ -48,24 +41,18 @@ void add(const Context& context, const float* x, std::int64_t n, float* y) {
   map(context, context.isa.vector->add, x, n, y);
 }
 
-void swiglu(const Context& context, const float* gate, const float* up, std::int64_t n, float* y) {
-  glu(context, context.isa.vector->swiglu, gate, up, n, y);
-}
-
-void gelu_tanh_glu(const Context& context, const float* gate, const float* up, std::int64_t n, float* y) {
-  glu(context, context.isa.vector->gelu_tanh_glu, gate, up, n, y);
-}
-
-void clamped_swiglu(const Context& context, const float* gate, const float* up, std::int64_t n, float* y) {
-  glu(context, context.isa.vector->clamped_swiglu, gate, up, n, y);
+void activate(const Context& context, Activation activation, const float* gate, const float* up, std::int64_t n,
+              float* y) {
+  const bool gated = is_gated(activation);
+  context.team.parallel_for(n, kElementsPerChunk, [&](std::int64_t begin, std::int64_t end) {
+    activate(*context.isa.vector, activation, gated ? gate + begin : nullptr, up + begin, end - begin, y + begin);
+  });
 }
 
 void sigmoid_glu(const Context& context, const float* gate, const float* up, std::int64_t n, float* y) {
-  glu(context, context.isa.vector->sigmoid_glu, gate, up, n, y);
-}
-
-void relu2(const Context& context, const float* x, std::int64_t n, float* y) {
-  map(context, context.isa.vector->relu2, x, n, y);
+  context.team.parallel_for(n, kElementsPerChunk, [&](std::int64_t begin, std::int64_t end) {
+    context.isa.vector->sigmoid_glu(gate + begin, up + begin, end - begin, y + begin);
+  });
 }
 
 void sigmoid(const Context& context, const float* x, std::int64_t n, float* y) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/activation.h"
 #include "kernels/isa.h"
 
 namespace sluice::kernels {
@@ -22,20 +23,15 @@ void layer_norm(const Context& context, const float* x, int rows, int n, const f
 /// y += x, n elements.
 void add(const Context& context, const float* x, std::int64_t n, float* y);
 
-/// y = silu(gate) * up, n elements; y may be gate or up. The same function gather_glu applies, and so the next two.
-void swiglu(const Context& context, const float* gate, const float* up, std::int64_t n, float* y);
-
-/// y = gelu(gate) * up with the tanh form of gelu.
-void gelu_tanh_glu(const Context& context, const float* gate, const float* up, std::int64_t n, float* y);
-
-/// y = g sigmoid(1.702 g) (u + 1), g = min(gate, 7), u = clip(up, -7, 7): the experts of gpt-oss.
-void clamped_swiglu(const Context& context, const float* gate, const float* up, std::int64_t n, float* y);
+/// y = activation(gate, up), n elements; y may be gate or up. For relu2 `gate` is not looked at and may be null. The
+/// same functions as in gather_activated and moe_fused.
+void activate(const Context& context, Activation activation, const float* gate, const float* up, std::int64_t n,
+              float* y);
 
 /// y = sigmoid(gate) * up: gates on outputs.
 void sigmoid_glu(const Context& context, const float* gate, const float* up, std::int64_t n, float* y);
 
-/// y = max(x, 0)^2, sigmoid(x), log(1 + e^x), tanh(x); n elements, y may be x.
-void relu2(const Context& context, const float* x, std::int64_t n, float* y);
+/// y = sigmoid(x), log(1 + e^x), tanh(x); n elements, y may be x.
 void sigmoid(const Context& context, const float* x, std::int64_t n, float* y);
 void softplus(const Context& context, const float* x, std::int64_t n, float* y);
 void tanh(const Context& context, const float* x, std::int64_t n, float* y);

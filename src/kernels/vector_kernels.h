@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "kernels/activation.h"
 
 namespace sluice::kernels {
 
@@ -135,6 +136,21 @@ struct VectorKernels {
   void (*ssm_step)(const SsmStep& step);
   void (*delta_step)(const DeltaStep& step);
 };
+
+/// y = activation(gate, up), n elements; y may be gate or up. Without a gate, `gate` is not looked at.
+inline void activate(const VectorKernels& kernels, Activation activation, const float* gate, const float* up,
+                     std::int64_t n, float* y) {
+  switch (activation) {
+    case Activation::swiglu:
+      return kernels.swiglu(gate, up, n, y);
+    case Activation::gelu_tanh_glu:
+      return kernels.gelu_tanh_glu(gate, up, n, y);
+    case Activation::clamped_swiglu:
+      return kernels.clamped_swiglu(gate, up, n, y);
+    case Activation::relu2:
+      return kernels.relu2(up, n, y);
+  }
+}
 
 extern const VectorKernels kVectorScalar;
 extern const VectorKernels kVectorAvx2;  // needs AVX2, FMA and F16C

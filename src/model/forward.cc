@@ -121,7 +121,8 @@ void Model::State::feed_forward(int l, const float* h, float* out, cache::Phase 
     const std::span<float> up = workspace.take<float>(product(count, width));    // [T, width]
     const Projection gate_up[] = {{&mlp->gate, gate.data(), width}, {&mlp->up, up.data(), width}};
     kernels::matmul(context, h, count, gate_up, workspace);
-    kernels::swiglu(context, gate.data(), up.data(), static_cast<std::int64_t>(gate.size()), gate.data());
+    kernels::activate(context, kernels::Activation::swiglu, gate.data(), up.data(),
+                      static_cast<std::int64_t>(gate.size()), gate.data());
     const Projection down[] = {{&mlp->down, out, plan->spec.hidden}};
     kernels::matmul(context, gate.data(), count, down, workspace);
     return;

@@ -136,15 +136,16 @@ void MoeExecutor::run_batch(const ExpertLayout& layout, const Routes& routes, st
     case MoePath::automatic:
     case MoePath::fused:
     case MoePath::stacked:
-      kernels::gather_glu(context_, gate, up, kernels::Activation::swiglu, batch.x, batch.rows, in, inner.data(),
-                          workspace);
+      kernels::gather_activated(context_, gate, up, kernels::Activation::swiglu, batch.x, batch.rows, in, inner.data(),
+                                workspace);
       kernels::gather_matmul(context_, down, inner.data(), jobs, out, outputs, workspace);
       break;
     case MoePath::stacked_split: {
       const std::span<float> up_rows = workspace.take<float>(inner_size);
       kernels::gather_matmul(context_, gate, batch.x, batch.rows, in, inner.data(), workspace);
       kernels::gather_matmul(context_, up, batch.x, batch.rows, in, up_rows.data(), workspace);
-      kernels::swiglu(context_, inner.data(), up_rows.data(), static_cast<std::int64_t>(inner_size), inner.data());
+      kernels::activate(context_, kernels::Activation::swiglu, inner.data(), up_rows.data(),
+                        static_cast<std::int64_t>(inner_size), inner.data());
       kernels::gather_matmul(context_, down, inner.data(), jobs, out, outputs, workspace);
       break;
     }
@@ -156,8 +157,9 @@ void MoeExecutor::run_batch(const ExpertLayout& layout, const Routes& routes, st
         kernels::gather_matmul(context_, gate, batch.x, batch.rows, in.subspan(first, n), inner.data(), workspace);
         kernels::gather_matmul(context_, up, batch.x, batch.rows, in.subspan(first, n), up_rows.data(), workspace);
         float* rows = inner.data() + first * static_cast<std::size_t>(width);
-        kernels::swiglu(context_, rows, up_rows.data() + first * static_cast<std::size_t>(width),
-                        static_cast<std::int64_t>(n) * width, rows);
+        kernels::activate(context_, kernels::Activation::swiglu, rows,
+                          up_rows.data() + first * static_cast<std::size_t>(width),
+                          static_cast<std::int64_t>(n) * width, rows);
         kernels::gather_matmul(context_, down, inner.data(), jobs, out.subspan(first, n), outputs, workspace);
       }
       break;

@@ -14,6 +14,18 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
+/// The activations as plain functions.
+template <Activation kActivation>
+void glu(const Context& context, const float* gate, const float* up, std::int64_t n, float* y) {
+  activate(context, kActivation, gate, up, n, y);
+}
+constexpr auto swiglu = glu<Activation::swiglu>;
+constexpr auto gelu_tanh_glu = glu<Activation::gelu_tanh_glu>;
+constexpr auto clamped_swiglu = glu<Activation::clamped_swiglu>;
+void relu2(const Context& context, const float* x, std::int64_t n, float* y) {
+  activate(context, Activation::relu2, nullptr, x, n, y);
+}
+
 class ActivationTest : public testing::TestWithParam<const Isa*> {
  protected:
   using Map = void(const Context&, const float*, std::int64_t, float*);

@@ -196,7 +196,8 @@ class DeltaNetTest : public testing::TestWithParam<const Isa*> {
     rms_norm(context, mixed.data(), rows * shape.value_heads, shape.value_dim, w.norm, w.norm_eps, mixed.data());
     for (int row = 0; row < rows; ++row) {
       float* at = &mixed[static_cast<std::size_t>(row * shape.value_width())];
-      swiglu(context, &projected[static_cast<std::size_t>(row * stride + z)], at, shape.value_width(), at);
+      activate(context, Activation::swiglu, &projected[static_cast<std::size_t>(row * stride + z)], at,
+               shape.value_width(), at);
     }
     const Projection out{&w.out_proj, y.data(), layer.hidden};
     matmul(context, mixed.data(), rows, {&out, 1}, workspace_);

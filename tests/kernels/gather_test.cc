@@ -12,17 +12,24 @@ namespace {
 
 constexpr int kExperts = 5;
 
-/// A table of experts in one format; hidden and inner widths are legal for it, but odd otherwise.
+constexpr Activation kActivations[] = {Activation::swiglu, Activation::gelu_tanh_glu, Activation::clamped_swiglu,
+                                       Activation::relu2};
+
+/// A table of experts in one format, with Linear biases of every type. Widths are legal for the format, but odd
+/// otherwise; the experts give rows of another width than they take, as latent ones may.
 struct Layer {
-  explicit Layer(const Format& format, const Format& down_format)
-      : hidden(width(format, 3)), inner(width(down_format, 5)) {
-    for (unsigned e = 0; e < kExperts; ++e) {
-      matrices.push_back(std::make_unique<TestMatrix>(format, inner, hidden, 100 + e));
-      matrices.push_back(std::make_unique<TestMatrix>(format, inner, hidden, 200 + e));
-      matrices.push_back(std::make_unique<TestMatrix>(down_format, hidden, inner, 300 + e));
-      gate.push_back(matrices[3 * e]->view());
-      up.push_back(matrices[3 * e + 1]->view());
-      down.push_back(matrices[3 * e + 2]->view());
+  Layer(const Format& format, const Format& down_format)
+      : Layer(format, down_format, width(format, 3), width(down_format, 5), width(format, 3) + 11, kExperts) {}
+
+  Layer(const Format& format, const Format& down_format, int in_width, int inner_width, int out_width, unsigned experts)
+      : in(in_width), inner(inner_width), out(out_width) {
+    for (unsigned e = 0; e < experts; ++e) {
+      matrices.push_back(std::make_unique<TestMatrix>(format, inner, in, 100 + e));
+      matrices.push_back(std::make_unique<TestMatrix>(format, inner, in, 200 + e));
+      matrices.push_back(std::make_unique<TestMatrix>(down_format, out, inner, 300 + e));
+      gate.push_back(matrices[3 * e]->add_bias(DType::f32, 400 + e));
+      up.push_back(matrices[3 * e + 1]->add_bias(DType::bf16, 500 + e));
+      down.push_back(matrices[3 * e + 2]->add_bias(DType::f16, 600 + e));
     }
   }
 
@@ -31,8 +38,17 @@ struct Layer {
     return format.group == 0 ? 8 * groups + 4 : format.group * (format.group > 32 ? 2 : groups);
   }
 
-  int hidden;
+  /// The gates as `activation` wants them.
+  std::span<const MatrixView> gates(Activation activation) const {
+    return is_gated(activation) ? std::span(gate) : std::span<const MatrixView>();
+  }
+  ExpertViews expert(std::size_t e, Activation activation) const {
+    return {is_gated(activation) ? gate[e] : MatrixView(), up[e], down[e]};
+  }
+
+  int in;
   int inner;
+  int out;
   std::vector<std::unique_ptr<TestMatrix>> matrices;
   std::vector<MatrixView> gate;
   std::vector<MatrixView> up;
@@ -43,12 +59,12 @@ std::vector<float> row_of(const std::vector<float>& values, int row, int width) 
   return {values.begin() + row * width, values.begin() + (row + 1) * width};
 }
 
-/// silu(gate x) * (up x) for one row, each step on its own.
-std::vector<float> glu_apart(const Context& context, const MatrixView& gate, const MatrixView& up,
-                             const std::vector<float>& x) {
-  auto y = product(context, gate, x);
-  const auto up_y = product(context, up, x);
-  swiglu(context, y.data(), up_y.data(), static_cast<std::int64_t>(y.size()), y.data());
+/// activation(gate x, up x) for one row, each step on its own.
+std::vector<float> activated_apart(const Context& context, const Layer& layer, std::size_t expert,
+                                   Activation activation, const std::vector<float>& x) {
+  auto y = product(context, layer.up[expert], x);
+  const auto gate = is_gated(activation) ? product(context, layer.gate[expert], x) : std::vector<float>();
+  activate(context, activation, gate.data(), y.data(), static_cast<std::int64_t>(y.size()), y.data());
   return y;
 }
 
@@ -74,7 +90,7 @@ TEST_P(GatherTest, AGatheredProductHasTheBitsOfTheProductAlone) {
   ThreadTeam team(2);
   Workspace workspace;
   for (const int tokens : {1, 3, 40}) {
-    const auto x = Random(31).normal(static_cast<std::size_t>(tokens * layer.hidden));
+    const auto x = Random(31).normal(static_cast<std::size_t>(tokens * layer.in));
     const auto jobs = routed(tokens);
     for (const Isa* isa : supported_isas()) {
       if (isa->name == "scalar" && tokens > 3) continue;  // the reference has one path for any number of rows
@@ -82,42 +98,56 @@ TEST_P(GatherTest, AGatheredProductHasTheBitsOfTheProductAlone) {
         const Context context{*isa, team, kind};
         const Context reference{*isa, alone, kind};
         std::vector<float> y(jobs.size() * static_cast<std::size_t>(layer.inner));
-        std::vector<float> glu(y.size());
         gather_matmul(context, layer.gate, x.data(), tokens, jobs, y.data(), workspace);
-        gather_glu(context, layer.gate, layer.up, Activation::swiglu, x.data(), tokens, jobs, glu.data(), workspace);
         for (const GatherJob& job : jobs) {
           const auto& gate = layer.gate[static_cast<std::size_t>(job.view)];
-          const auto& up = layer.up[static_cast<std::size_t>(job.view)];
-          const auto row = row_of(x, job.lhs, layer.hidden);
-          ASSERT_EQ(bits_of(row_of(y, job.out, layer.inner)), bits_of(product(reference, gate, row))) << isa->name;
-          ASSERT_EQ(bits_of(row_of(glu, job.out, layer.inner)), bits_of(glu_apart(reference, gate, up, row)))
+          ASSERT_EQ(bits_of(row_of(y, job.out, layer.inner)),
+                    bits_of(product(reference, gate, row_of(x, job.lhs, layer.in))))
               << isa->name;
+        }
+        for (const Activation activation : kActivations) {
+          if (tokens > 3 && activation != Activation::swiglu && activation != Activation::relu2) continue;
+          gather_activated(context, layer.gates(activation), layer.up, activation, x.data(), tokens, jobs, y.data(),
+                           workspace);
+          for (const GatherJob& job : jobs) {
+            ASSERT_EQ(bits_of(row_of(y, job.out, layer.inner)),
+                      bits_of(activated_apart(reference, layer, static_cast<std::size_t>(job.view), activation,
+                                              row_of(x, job.lhs, layer.in))))
+                << isa->name << " activation " << static_cast<int>(activation);
+          }
         }
       }
     }
   }
 }
 
+/// Experts of a layer, in ascending order, and their weights.
+struct Choice {
+  std::vector<std::size_t> experts;
+  std::vector<float> weights;
+};
+
 /// The MoE layer step by step: the canonical order of the sum is ascending expert.
-std::vector<float> moe_apart(const Context& context, const Layer& layer, const std::vector<std::size_t>& chosen,
-                             const std::vector<float>& weights, const std::vector<float>& x) {
+std::vector<float> moe_apart(const Context& context, const Layer& layer, const Choice& choice, Activation activation,
+                             const std::vector<float>& x) {
   std::vector<float> outputs;
-  for (const std::size_t e : chosen) {
-    const auto y = product(context, layer.down[e], glu_apart(context, layer.gate[e], layer.up[e], x));
+  for (const std::size_t e : choice.experts) {
+    const auto y = product(context, layer.down[e], activated_apart(context, layer, e, activation, x));
     outputs.insert(outputs.end(), y.begin(), y.end());
   }
-  std::vector<float> y(static_cast<std::size_t>(layer.hidden));
-  weighted_sum(context, outputs.data(), weights.data(), 1, static_cast<int>(chosen.size()), layer.hidden, y.data());
+  std::vector<float> y(static_cast<std::size_t>(layer.out));
+  weighted_sum(context, outputs.data(), choice.weights.data(), 1, static_cast<int>(choice.experts.size()), layer.out,
+               y.data());
   return y;
 }
 
-std::vector<float> moe_in_one(const Context& context, const Layer& layer, const std::vector<std::size_t>& chosen,
-                              const std::vector<float>& weights, const std::vector<float>& x) {
+std::vector<float> moe_in_one(const Context& context, const Layer& layer, const Choice& choice, Activation activation,
+                              const std::vector<float>& x) {
   std::vector<ExpertViews> experts;
-  for (const std::size_t e : chosen) experts.push_back({layer.gate[e], layer.up[e], layer.down[e]});
-  std::vector<float> y(static_cast<std::size_t>(layer.hidden));
+  for (const std::size_t e : choice.experts) experts.push_back(layer.expert(e, activation));
+  std::vector<float> y(static_cast<std::size_t>(layer.out));
   static Workspace workspace;
-  moe_fused(context, experts, weights, Activation::swiglu, x.data(), y.data(), workspace);
+  moe_fused(context, experts, choice.weights, activation, x.data(), y.data(), workspace);
   return y;
 }
 
@@ -125,40 +155,61 @@ class MoeTest : public testing::TestWithParam<Format> {};
 INSTANTIATE_TEST_SUITE_P(Formats, MoeTest, testing::ValuesIn(packings()), format_name);
 
 TEST_P(MoeTest, TheFusedLayerHasTheBitsOfItsStepsOnAnyNumberOfThreads) {
-  const std::vector<std::size_t> chosen = {0, 2, 3, 4};
-  const std::vector<float> weights = {0.4F, 0.1F, 0.3F, 0.2F};
+  const Choice choice = {{0, 2, 3, 4}, {0.4F, 0.1F, 0.3F, 0.2F}};
   ThreadTeam one(1);
   ThreadTeam two(2);
-  ThreadTeam three(3);
-  ThreadTeam* const teams[] = {&one, &two, &three};
+  ThreadTeam eight(8);
+  ThreadTeam* const teams[] = {&one, &two, &eight};
   for (const Format& down : {GetParam(), Format{Mode::affine, 8, 32, DType::f16}, plain_format(DType::bf16)}) {
     const Layer layer(GetParam(), down);
-    const auto x = Random(32).normal(static_cast<std::size_t>(layer.hidden));
+    const auto x = Random(32).normal(static_cast<std::size_t>(layer.in));
     for (const Isa* isa : supported_isas()) {
       for (const ActivationKind kind : {ActivationKind::int16, ActivationKind::f32}) {
-        const auto expected = bits_of(moe_apart({*isa, *teams[0], kind}, layer, chosen, weights, x));
-        for (ThreadTeam* team : teams) {
-          EXPECT_EQ(bits_of(moe_in_one({*isa, *team, kind}, layer, chosen, weights, x)), expected)
-              << isa->name << ", " << team->size() << " threads, down " << to_string(down);
+        for (const Activation activation : kActivations) {
+          const auto expected = bits_of(moe_apart({*isa, one, kind}, layer, choice, activation, x));
+          for (ThreadTeam* team : teams) {
+            EXPECT_EQ(bits_of(moe_in_one({*isa, *team, kind}, layer, choice, activation, x)), expected)
+                << isa->name << ", " << team->size() << " threads, down " << to_string(down) << ", activation "
+                << static_cast<int>(activation);
+          }
         }
       }
     }
   }
 }
 
+constexpr Format kAffine4{Mode::affine, 4, 64, DType::bf16};
+
 TEST(Moe, EveryInstructionSetGivesTheSameBits) {
-  const Layer layer({Mode::affine, 4, 64, DType::bf16}, {Mode::affine, 4, 64, DType::bf16});
-  const auto x = Random(33).normal(static_cast<std::size_t>(layer.hidden));
+  const Layer layer(kAffine4, kAffine4);
+  const auto x = Random(33).normal(static_cast<std::size_t>(layer.in));
+  const Choice choice = {{1, 2}, {0.7F, 0.3F}};
   ThreadTeam alone(1);
-  const auto expected = bits_of(moe_in_one({all_isas()[0], alone}, layer, {1, 2}, {0.7F, 0.3F}, x));
-  for (const Isa* isa : supported_isas()) {
-    EXPECT_EQ(bits_of(moe_in_one({*isa, alone}, layer, {1, 2}, {0.7F, 0.3F}, x)), expected) << isa->name;
+  for (const Activation activation : kActivations) {
+    const auto expected = bits_of(moe_in_one({all_isas()[0], alone}, layer, choice, activation, x));
+    for (const Isa* isa : supported_isas()) {
+      EXPECT_EQ(bits_of(moe_in_one({*isa, alone}, layer, choice, activation, x)), expected) << isa->name;
+    }
+  }
+}
+
+// 1024 -> 2688 -> 1024: many units of work per expert, and claims that end inside one.
+TEST(Moe, ALayerOfRealLatentWidthsHasTheBitsOfItsSteps) {
+  const Layer layer(kAffine4, {Mode::affine, 4, 128, DType::bf16}, 1024, 2688, 1024, 2);
+  const auto x = Random(39).normal(static_cast<std::size_t>(layer.in));
+  const Choice choice = {{0, 1}, {0.6F, 0.4F}};
+  ThreadTeam one(1);
+  ThreadTeam eight(8);
+  const Isa& isa = select_isa("");
+  for (const Activation activation : {Activation::swiglu, Activation::relu2}) {
+    EXPECT_EQ(bits_of(moe_in_one({isa, eight}, layer, choice, activation, x)),
+              bits_of(moe_apart({isa, one}, layer, choice, activation, x)));
   }
 }
 
 TEST(Moe, EveryPathIsOneDispatch) {
-  const Layer layer({Mode::affine, 4, 64, DType::bf16}, {Mode::affine, 4, 64, DType::bf16});
-  const auto x = Random(34).normal(static_cast<std::size_t>(layer.hidden));
+  const Layer layer(kAffine4, kAffine4);
+  const auto x = Random(34).normal(static_cast<std::size_t>(layer.in));
   ThreadTeam team(2);
   const Context context{select_isa(""), team};
   Workspace workspace;
@@ -166,34 +217,64 @@ TEST(Moe, EveryPathIsOneDispatch) {
   std::vector<float> y(jobs.size() * static_cast<std::size_t>(layer.inner));
   gather_matmul(context, layer.gate, x.data(), 1, jobs, y.data(), workspace);
   EXPECT_EQ(team.dispatches(), 1U);
-  gather_glu(context, layer.gate, layer.up, Activation::swiglu, x.data(), 1, jobs, y.data(), workspace);
-  EXPECT_EQ(team.dispatches(), 2U);
-  const std::vector<ExpertViews> experts = {{layer.gate[0], layer.up[0], layer.down[0]}};
-  const float weight = 1.0F;
-  std::vector<float> out(static_cast<std::size_t>(layer.hidden));
-  moe_fused(context, experts, {&weight, 1}, Activation::swiglu, x.data(), out.data(), workspace);
-  EXPECT_EQ(team.dispatches(), 3U);
+  for (const Activation activation : {Activation::swiglu, Activation::relu2}) {
+    const auto before = team.dispatches();
+    gather_activated(context, layer.gates(activation), layer.up, activation, x.data(), 1, jobs, y.data(), workspace);
+    EXPECT_EQ(team.dispatches() - before, 1U);
+    moe_in_one(context, layer, {{0}, {1.0F}}, activation, x);
+    EXPECT_EQ(team.dispatches() - before, 2U);
+  }
 }
 
 TEST(Moe, NanInOneExpertReachesTheSum) {
-  const Layer layer({Mode::affine, 4, 64, DType::f32}, {Mode::affine, 4, 64, DType::f32});
-  for (std::size_t i = 0; i < 5; ++i) {
-    put_float(layer.matrices[3 * 2]->scales(), i, DType::f32, std::numeric_limits<float>::quiet_NaN());
+  const Format format{Mode::affine, 4, 64, DType::f32};
+  for (const Activation activation : kActivations) {
+    const Layer layer(format, format);
+    // Of the row of up that relu2 makes zero, too: what is multiplied by zero is not skipped.
+    TestMatrix& broken = *layer.matrices[3 * 2 + 1];
+    for (std::size_t i = 0; i < 4; ++i) {
+      put_float(broken.scales(), i, DType::f32, std::numeric_limits<float>::quiet_NaN());
+    }
+    const auto x = Random(35).normal(static_cast<std::size_t>(layer.in));
+    ThreadTeam alone(1);
+    for (const Isa* isa : supported_isas()) {
+      const Context context{*isa, alone};
+      for (const float y : moe_in_one(context, layer, {{1, 2}, {0.5F, 0.5F}}, activation, x))
+        EXPECT_TRUE(std::isnan(y));
+      for (const float y : moe_in_one(context, layer, {{1, 3}, {0.5F, 0.5F}}, activation, x)) {
+        EXPECT_TRUE(std::isfinite(y));
+      }
+    }
   }
-  const auto x = Random(35).normal(static_cast<std::size_t>(layer.hidden));
+}
+
+TEST(Moe, InfiniteAndNanWeightsMeetTheZerosOfRelu2) {
+  const Format format = plain_format(DType::f32);
+  const Layer layer(format, format);
+  // Row 0 of down: infinite where the inner value is zero, which makes a NaN that skipping zeros would lose.
+  TestMatrix& down = *layer.matrices[3 * 1 + 2];
+  const auto x = Random(38).normal(static_cast<std::size_t>(layer.in));
   ThreadTeam alone(1);
   for (const Isa* isa : supported_isas()) {
-    for (const float y : moe_in_one({*isa, alone}, layer, {1, 2}, {0.5F, 0.5F}, x)) EXPECT_TRUE(std::isnan(y));
-    for (const float y : moe_in_one({*isa, alone}, layer, {1, 3}, {0.5F, 0.5F}, x)) EXPECT_TRUE(std::isfinite(y));
+    const Context context{*isa, alone};
+    const auto inner = activated_apart(context, layer, 1, Activation::relu2, x);
+    const auto zero = static_cast<std::size_t>(std::find(inner.begin(), inner.end(), 0.0F) - inner.begin());
+    ASSERT_LT(zero, inner.size());
+    put_float(down.codes(), zero, DType::f32, std::numeric_limits<float>::infinity());
+    const auto y = moe_in_one(context, layer, {{1}, {1.0F}}, Activation::relu2, x);
+    EXPECT_TRUE(std::isnan(y[0])) << isa->name;
+    EXPECT_TRUE(std::isfinite(y[1])) << isa->name;
   }
 }
 
 TEST(Gather, NoJobsAreNoWork) {
-  const Layer layer({Mode::affine, 4, 64, DType::bf16}, {Mode::affine, 4, 64, DType::bf16});
+  const Layer layer(kAffine4, kAffine4);
   ThreadTeam team(2);
   Workspace workspace;
-  gather_matmul({select_isa(""), team}, layer.gate, nullptr, 0, {}, nullptr, workspace);
-  gather_glu({select_isa(""), team}, layer.gate, layer.up, Activation::swiglu, nullptr, 0, {}, nullptr, workspace);
+  const Context context{select_isa(""), team};
+  gather_matmul(context, layer.gate, nullptr, 0, {}, nullptr, workspace);
+  gather_activated(context, layer.gate, layer.up, Activation::swiglu, nullptr, 0, {}, nullptr, workspace);
+  gather_activated(context, {}, layer.up, Activation::relu2, nullptr, 0, {}, nullptr, workspace);
   EXPECT_EQ(team.dispatches(), 0U);
 }
 

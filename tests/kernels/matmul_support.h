@@ -93,6 +93,18 @@ class TestMatrix {
   }
 
   const MatrixView& view() const { return view_; }
+
+  /// The view with a random Linear bias of `type`.
+  const MatrixView& add_bias(DType type, unsigned seed) {
+    const auto rows = static_cast<std::size_t>(view_.rows);
+    bias_ = OddBytes(rows * size_of(type));
+    const auto values = Random(seed).normal(rows);
+    for (std::size_t row = 0; row < rows; ++row) put_float(bias_.data(), row, type, values[row]);
+    view_.bias = bias_.data();
+    view_.bias_type = type;
+    view_.bias_stride = static_cast<std::int64_t>(size_of(type));
+    return view_;
+  }
   std::byte* codes() { return codes_.data(); }
   std::byte* scales() { return scales_.data(); }
   std::byte* biases() { return biases_.data(); }
@@ -105,6 +117,7 @@ class TestMatrix {
   OddBytes codes_;
   OddBytes scales_;
   OddBytes biases_;
+  OddBytes bias_{0};
   MatrixView view_;
 };
 
@@ -133,6 +146,43 @@ inline std::vector<double> oracle(const MatrixView& view, const std::vector<floa
   }
   return y;
 }
+
+/// Two matrices of one shape in alternate rows of everything they consist of: what packed views of them hold, with
+/// every stride doubled.
+class InterleavedPair {
+ public:
+  InterleavedPair(const MatrixView& even, const MatrixView& odd) {
+    const auto rows = static_cast<std::size_t>(even.rows);
+    const auto place = [&](OddBytes& to, const std::byte* MatrixView::*part, std::int64_t MatrixView::*stride) {
+      if (even.*part == nullptr) return;
+      const auto row_bytes = static_cast<std::size_t>(even.*stride);
+      to = OddBytes(2 * rows * row_bytes, 3);
+      for (std::size_t row = 0; row < rows; ++row) {
+        std::memcpy(to.data() + 2 * row * row_bytes, even.*part + row * row_bytes, row_bytes);
+        std::memcpy(to.data() + (2 * row + 1) * row_bytes, odd.*part + row * row_bytes, row_bytes);
+      }
+      even_.*part = to.data();
+      odd_.*part = to.data() + row_bytes;
+    };
+    even_ = odd_ = even;
+    place(codes_, &MatrixView::codes, &MatrixView::row_stride);
+    place(scales_, &MatrixView::scales, &MatrixView::scale_stride);
+    place(biases_, &MatrixView::biases, &MatrixView::scale_stride);
+    place(bias_, &MatrixView::bias, &MatrixView::bias_stride);
+    for (MatrixView* view : {&even_, &odd_}) {
+      view->row_stride *= 2;
+      view->scale_stride *= 2;
+      view->bias_stride *= 2;
+    }
+  }
+
+  const MatrixView& even() const { return even_; }
+  const MatrixView& odd() const { return odd_; }
+
+ private:
+  MatrixView even_, odd_;
+  OddBytes codes_{0}, scales_{0}, biases_{0}, bias_{0};
+};
 
 /// ||actual - expected|| / ||expected||.
 template <typename Expected>

@@ -175,7 +175,7 @@ TEST_P(VectorTest, ThreadsDoNotChangeABit) {
     std::vector<float> normed(x.size()), activated(x.size());
     auto added = up;
     rms_norm(context, x.data(), kRows, kWidth, weight.data(), 1e-6F, normed.data());
-    swiglu(context, x.data(), up.data(), kRows * kWidth, activated.data());
+    activate(context, Activation::swiglu, x.data(), up.data(), kRows * kWidth, activated.data());
     add(context, x.data(), kRows * kWidth, added.data());
     return std::vector{bits_of(normed), bits_of(activated), bits_of(added)};
   };
