@@ -53,8 +53,8 @@ class Carver {
   explicit Carver(std::span<std::byte> memory) : memory_(memory) {}
 
   static std::size_t bytes(const Format& format, int rows, int cols) {
-    return static_cast<std::size_t>(
-        rows * (code_row_bytes(format, cols) + scale_row_bytes(format, cols) * (has_biases(format) ? 2 : 1)));
+    return static_cast<std::size_t>(rows * code_row_bytes(format, cols) +
+                                    scale_bytes(format, rows, cols) * (has_biases(format) ? 2 : 1));
   }
 
   bool has_room(const Format& format, int rows, int cols) const {
@@ -62,15 +62,15 @@ class Carver {
   }
 
   MatrixView cut(const Format& format, int rows, int cols) {
-    const auto scale_bytes = static_cast<std::size_t>(rows * scale_row_bytes(format, cols));
+    const auto scale_size = static_cast<std::size_t>(scale_bytes(format, rows, cols));
     std::byte* codes = part(static_cast<std::size_t>(rows * code_row_bytes(format, cols)));
-    std::byte* scales = part(scale_bytes);
-    std::byte* biases = part(has_biases(format) ? scale_bytes : 0);
+    std::byte* scales = part(scale_size);
+    std::byte* biases = part(has_biases(format) ? scale_size : 0);
     // Affine weights are centred, as real ones are: from -1.25 to 1.25 times the spread of a group.
     const float step = 2.5F / static_cast<float>((1 << format.bits) - 1);
     if (format.mode == Mode::plain) fill(codes, static_cast<std::size_t>(rows * cols), format, 1.0F);
-    if (format.group != 0) fill(scales, scale_bytes / size_of(format.scale_type), format, step);
-    if (has_biases(format)) fill(biases, scale_bytes / size_of(format.scale_type), format, -1.25F);
+    if (format.group != 0) fill(scales, scale_size / size_of(format.scale_type), format, step);
+    if (has_biases(format)) fill(biases, scale_size / size_of(format.scale_type), format, -1.25F);
     return make_view(format, rows, cols, codes, scales, biases);
   }
 

@@ -7,6 +7,10 @@ namespace {
 
 bool is_float(DType type) { return type == DType::f32 || type == DType::f16 || type == DType::bf16; }
 
+std::string scale_problem(const Format& f) {
+  return is_float(f.scale_type) ? "" : fmt::format("scales are {}, expected F32, F16 or BF16", name_of(f.scale_type));
+}
+
 /// What is wrong with bits, group and scale type of a mode, columns aside.
 std::string mode_problem(const Format& f) {
   const int bits = f.bits;
@@ -21,8 +25,12 @@ std::string mode_problem(const Format& f) {
       if (!(f.group == 32 || f.group == 64 || f.group == 128)) {
         return fmt::format("affine with group size {}, expected 32, 64 or 128", f.group);
       }
-      return is_float(f.scale_type) ? ""
-                                    : fmt::format("scales are {}, expected F32, F16 or BF16", name_of(f.scale_type));
+      return scale_problem(f);
+    case Mode::symmetric:
+      if (!(bits == 4 && (f.group == 32 || f.group == 64 || f.group == 128))) {
+        return fmt::format("symmetric with {} bits and group size {}, expected 4 and 32, 64 or 128", bits, f.group);
+      }
+      return scale_problem(f);
     case Mode::mxfp4:
       return bits == 4 && f.group == 32
                  ? ""
@@ -35,6 +43,11 @@ std::string mode_problem(const Format& f) {
       return bits == 8 && f.group == 32
                  ? ""
                  : fmt::format("mxfp8 with {} bits and group {}, expected 8 and 32", bits, f.group);
+    case Mode::fp8_block:
+      if (!(bits == 8 && f.group == 128)) {
+        return fmt::format("fp8 with {} bits and blocks of {}, expected 8 and 128", bits, f.group);
+      }
+      return scale_problem(f);
   }
   return "unknown quantization mode";
 }
@@ -45,7 +58,7 @@ std::string_view float_name(DType type) { return type == DType::f32 ? "f32" : ty
 
 std::string format_problem(const Format& format, std::int64_t cols) {
   std::string problem = mode_problem(format);
-  if (problem.empty() && format.group != 0 && cols % format.group != 0) {
+  if (problem.empty() && format.group != 0 && cols % format.group != 0 && format.mode != Mode::fp8_block) {
     problem = fmt::format("{} columns are not a multiple of the group size {}", cols, format.group);
   }
   return problem;
@@ -57,12 +70,16 @@ std::string to_string(const Format& format) {
       return std::string(float_name(format.scale_type));
     case Mode::affine:
       return fmt::format("affine {}-bit g{} {}", format.bits, format.group, float_name(format.scale_type));
+    case Mode::symmetric:
+      return fmt::format("symmetric {}-bit g{} {}", format.bits, format.group, float_name(format.scale_type));
     case Mode::mxfp4:
       return "mxfp4";
     case Mode::nvfp4:
       return "nvfp4";
     case Mode::mxfp8:
       return "mxfp8";
+    case Mode::fp8_block:
+      return fmt::format("fp8 128x128 {}", float_name(format.scale_type));
   }
   return "?";
 }

@@ -39,13 +39,14 @@ struct BlockRows {
     for (int r = 0; r < kRowBlock; ++r) {
       const int64_t source = row + (r < rows ? r : rows - 1);
       codes[r] = weights.codes + source * weights.row_stride;
-      scales[r] = weights.scales + source * weights.scale_stride;
-      biases[r] = weights.biases + source * weights.scale_stride;
+      const int64_t scale = scale_row(weights, source) * weights.scale_stride;
+      scales[r] = weights.scales + scale;
+      biases[r] = weights.biases + scale;
     }
     // A block and a page ahead: the first lines of the last rows are needed soon after the last lines of the block
     // before. Scales are few, and all of them are needed at once: two blocks ahead.
     codes_ahead = codes[0] + kRowBlock * weights.row_stride + 4096;
-    scales_ahead = 2 * kRowBlock * weights.scale_stride;
+    scales_ahead = 2 * kRowBlock / rows_per_scale(weights.format) * weights.scale_stride;
   }
 
   /// For the time that bytes [begin, end) of every row take.

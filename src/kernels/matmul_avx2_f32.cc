@@ -31,6 +31,7 @@ struct Plain {
 template <int kBits>
 struct Affine {
   static constexpr bool kGrouped = true;
+  static constexpr bool kRagged = false;
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256 bias) {
     uint64_t eight = 0;
@@ -58,6 +59,7 @@ struct Affine {
 
 struct E2m1 {
   static constexpr bool kGrouped = true;
+  static constexpr bool kRagged = false;
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256) {
     int eight = 0;
@@ -72,6 +74,7 @@ struct E2m1 {
 
 struct E4m3 {
   static constexpr bool kGrouped = true;
+  static constexpr bool kRagged = false;
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256) {
     const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + column));
@@ -79,6 +82,24 @@ struct E4m3 {
     return _mm256_mul_ps(value, scale);
   }
 };
+
+/// E4M3 with scales of blocks: products are rounded to bf16. The last group of a row may be any number of columns.
+struct Fp8Block {
+  static constexpr bool kGrouped = true;
+  static constexpr bool kRagged = true;
+
+  static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256 bias) {
+    const __m256i bits = _mm256_castps_si256(E4m3::decode(codes, column, scale, bias));
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+    return _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32(static_cast<int>(0xFFFF0000U))));
+  }
+};
+
+/// The NaN among the scales with a payload that survives the rounding of decode().
+__m256 with_plain_nans(__m256 scales) {
+  return _mm256_blendv_ps(scales, splat(__builtin_nanf("")), _mm256_cmp_ps(scales, scales, _CMP_UNORD_Q));
+}
 
 // --- Products -------------------------------------------------------------------------------------------------------
 
@@ -100,22 +121,43 @@ void decode_block(const MatrixView& weights, const BlockRows& rows, int begin, i
       }
     }
   } else {
+    constexpr bool kRagged = Weights::kRagged;  // whether the last group may be cut short
     const int group = weights.format.group;
     const ScaleKind kind = scale_kind(weights.format);
-    const bool biased = weights.format.mode == Mode::affine;
+    const bool affine = is_affine(weights.format);
     alignas(32) float scales[kTileColumns / 16][kRowBlock];
     alignas(32) float biases[kTileColumns / 16][kRowBlock];
-    const int groups = (end - begin) / group;
-    convert_scales(rows, rows.scales, kind, begin / group, groups, 1.0F, reinterpret_cast<__m256*>(scales));
-    if (biased) convert_scales(rows, rows.biases, kind, begin / group, groups, 1.0F, reinterpret_cast<__m256*>(biases));
+    const int groups = (end - begin + group - 1) / group;
+    auto* group_scales = reinterpret_cast<__m256*>(scales);
+    auto* group_biases = reinterpret_cast<__m256*>(biases);
+    convert_scales(rows, rows.scales, kind, begin / group, groups, 1.0F, group_scales);
+    if (has_biases(weights.format)) {
+      convert_scales(rows, rows.biases, kind, begin / group, groups, 1.0F, group_biases);
+    }
+    for (int g = 0; g < groups; ++g) {
+      if constexpr (kRagged) group_scales[g] = with_plain_nans(group_scales[g]);
+      if (weights.format.mode == Mode::symmetric) group_biases[g] = mul(splat(kSymmetricBias), group_scales[g]);
+    }
     for (int g = 0; g < groups; ++g) {
       const int first = begin + g * group;
+      const int stop = kRagged && first + group > end ? end : first + group;
       const int bits = weights.format.bits;
-      rows.prefetch_codes(int64_t{first} * bits / 8, int64_t{first + group} * bits / 8);
-      for (int column = first; column < first + group; column += kLanes) {
+      rows.prefetch_codes(int64_t{first} * bits / 8, int64_t{stop} * bits / 8);
+      int column = first;
+      for (; column + kLanes <= stop; column += kLanes) {
         for (int r = 0; r < kRowBlock; ++r) {
-          const __m256 bias = biased ? splat(biases[g][r]) : _mm256_setzero_ps();
+          const __m256 bias = affine ? splat(biases[g][r]) : _mm256_setzero_ps();
           visit(r, column, Weights::decode(rows.codes[r], column, splat(scales[g][r]), bias));
+        }
+      }
+      if constexpr (kRagged) {
+        if (const int rest = stop - column; rest > 0) {
+          for (int r = 0; r < kRowBlock; ++r) {  // the last columns, filled up with zeros
+            std::byte last[kLanes] = {};
+            memcpy(last, rows.codes[r] + column, static_cast<size_t>(rest));
+            const __m256 w = Weights::decode(last, 0, splat(scales[g][r]), _mm256_setzero_ps());
+            visit(r, column, _mm256_and_ps(w, _mm256_castsi256_ps(lane_mask(rest))));  // an infinite scale makes NaN
+          }
         }
       }
     }
@@ -177,7 +219,10 @@ void f32_block_avx2(const MatrixView& weights, int row, int rows, const InputRow
       return multiply<E2m1>(weights, row, rows, x, y, inputs);
     case Mode::mxfp8:
       return multiply<E4m3>(weights, row, rows, x, y, inputs);
+    case Mode::fp8_block:
+      return multiply<Fp8Block>(weights, row, rows, x, y, inputs);
     case Mode::affine:
+    case Mode::symmetric:
       break;
   }
   switch (format.bits) {

@@ -72,9 +72,16 @@ struct GroupScales {
   __m256 bias[kScaleTile];
 
   template <bool kAffine>
-  void convert(const BlockRows& rows, ScaleKind kind, int first, int count) {
+  void convert(const BlockRows& rows, const Format& format, int first, int count) {
+    const ScaleKind kind = scale_kind(format);
     convert_scales(rows, rows.scales, kind, first, count, kAffine ? 1.0F : 0.5F, scale);
-    if constexpr (kAffine) convert_scales(rows, rows.biases, kind, first, count, 1.0F, bias);
+    if constexpr (kAffine) {
+      if (has_biases(format)) {
+        convert_scales(rows, rows.biases, kind, first, count, 1.0F, bias);
+      } else {
+        for (int g = 0; g < count; ++g) bias[g] = _mm256_mul_ps(_mm256_set1_ps(kSymmetricBias), scale[g]);
+      }
+    }
   }
 
   /// The canonical step: y + d * (s * sum(q x) + b * sum(x)).
@@ -125,8 +132,7 @@ template <typename Codes, int kChunks, bool kGuarded>
 
 /// y = W x for one row block, whose groups are kGroup columns.
 template <typename Codes, int kGroup>
-void multiply_one(const MatrixView& weights, const BlockRows& rows, ScaleKind kind, const InputRow& x, float* y,
-                  int row_count) {
+void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputRow& x, float* y, int row_count) {
   constexpr int kGroupBytes = kGroup * Codes::kBits / 8;
   constexpr int kPieces = kGroupBytes < Codes::kChunkBytes ? Codes::kChunkBytes / kGroupBytes : 1;  // groups in a chunk
   constexpr int kChunks = kPieces > 1 ? 1 : kGroupBytes / Codes::kChunkBytes;                       // of a group
@@ -135,7 +141,7 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, ScaleKind ki
   __m256 sum = _mm256_setzero_ps();
   for (int tile = 0; tile < groups; tile += kScaleTile) {
     const int tile_groups = groups - tile < kScaleTile ? groups - tile : kScaleTile;
-    scales.convert<Codes::kAffine>(rows, kind, tile, tile_groups);
+    scales.convert<Codes::kAffine>(rows, weights.format, tile, tile_groups);
     for (int in_tile = 0; in_tile < tile_groups; in_tile += kPieces) {
       const int g = tile + in_tile;
       const int16_t* codes = x.codes + int64_t{g} * kGroup;
@@ -233,8 +239,8 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
 }
 
 template <typename Codes, int kGroup>
-void multiply_many(const MatrixView& weights, const BlockRows& rows, ScaleKind kind, const InputRow* x, float* const* y,
-                   int row_count, int inputs) {
+void multiply_many(const MatrixView& weights, const BlockRows& rows, const InputRow* x, float* const* y, int row_count,
+                   int inputs) {
   constexpr int kTileGroups = kTileColumns / kGroup;
   const int groups = weights.cols / kGroup;
   Tile tile;
@@ -243,7 +249,7 @@ void multiply_many(const MatrixView& weights, const BlockRows& rows, ScaleKind k
   for (int i = 0; i < inputs; ++i) sums[i] = _mm256_setzero_ps();
   for (int first = 0; first < groups; first += kTileGroups) {
     const int count = groups - first < kTileGroups ? groups - first : kTileGroups;
-    scales.convert<Codes::kAffine>(rows, kind, first, count);
+    scales.convert<Codes::kAffine>(rows, weights.format, first, count);
     unpack_tile<Codes, kGroup>(rows, first, count, first + count == groups, tile);
     multiply_tile<kGroup, Codes::kAffine>(tile, scales, first, count, x, inputs, sums);
   }
@@ -253,9 +259,8 @@ void multiply_many(const MatrixView& weights, const BlockRows& rows, ScaleKind k
 template <typename Codes, int kGroup>
 void multiply(const MatrixView& weights, int row, int row_count, const InputRow* x, float* const* y, int inputs) {
   const BlockRows rows(weights, row, row_count);
-  const ScaleKind kind = scale_kind(weights.format);
-  if (inputs >= kTileInputs) return multiply_many<Codes, kGroup>(weights, rows, kind, x, y, row_count, inputs);
-  for (int i = 0; i < inputs; ++i) multiply_one<Codes, kGroup>(weights, rows, kind, x[i], y[i], row_count);
+  if (inputs >= kTileInputs) return multiply_many<Codes, kGroup>(weights, rows, x, y, row_count, inputs);
+  for (int i = 0; i < inputs; ++i) multiply_one<Codes, kGroup>(weights, rows, x[i], y[i], row_count);
 }
 
 template <typename Codes>

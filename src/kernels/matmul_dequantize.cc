@@ -62,11 +62,11 @@ float load_float(const std::byte* at, DType type) {
 
 int integer_weight(const MatrixView& view, int row, int col) {
   const unsigned code = code_at(view.codes + row * view.row_stride, col, view.format.bits);
-  return view.format.mode == Mode::affine ? static_cast<int>(code) : static_cast<int>(2 * kE2m1[code]);
+  return is_affine(view.format) ? static_cast<int>(code) : static_cast<int>(2 * kE2m1[code]);
 }
 
 float group_scale(const MatrixView& view, int row, int group) {
-  const std::byte* scales = view.scales + row * view.scale_stride;
+  const std::byte* scales = view.scales + scale_row(view, row) * view.scale_stride;
   switch (view.format.mode) {
     case Mode::mxfp4:
     case Mode::mxfp8:
@@ -74,6 +74,8 @@ float group_scale(const MatrixView& view, int row, int group) {
     case Mode::nvfp4:
       return e4m3(std::to_integer<unsigned>(scales[group]));
     case Mode::affine:
+    case Mode::symmetric:
+    case Mode::fp8_block:
     case Mode::plain:
       break;
   }
@@ -81,6 +83,7 @@ float group_scale(const MatrixView& view, int row, int group) {
 }
 
 float group_bias(const MatrixView& view, int row, int group) {
+  if (view.format.mode == Mode::symmetric) return kSymmetricBias * group_scale(view, row, group);
   return float_at(view.biases + row * view.scale_stride, group, view.format.scale_type);
 }
 
@@ -96,10 +99,16 @@ void dequantize(const MatrixView& view, int row, int first, int count, float* w)
     const int group = col / format.group;
     const unsigned code = code_at(codes, col, format.bits);
     const float scale = group_scale(view, row, group);
-    if (format.mode == Mode::affine) {
-      w[i] = scale * static_cast<float>(code) + group_bias(view, row, group);
-    } else {
-      w[i] = (format.bits == 4 ? kE2m1[code] : e4m3(code)) * scale;
+    switch (format.mode) {
+      case Mode::affine:
+      case Mode::symmetric:
+        w[i] = scale * static_cast<float>(code) + group_bias(view, row, group);
+        break;
+      case Mode::fp8_block:
+        w[i] = bf16_to_f32(f32_to_bf16(e4m3(code) * scale));
+        break;
+      default:
+        w[i] = (format.bits == 4 ? kE2m1[code] : e4m3(code)) * scale;
     }
   }
 }

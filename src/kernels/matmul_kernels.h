@@ -45,7 +45,7 @@ struct MatmulKernels {
   void (*quantize)(const float* x, int cols, ActivationLayout layout, std::int16_t* codes, float* scales, float* sums);
 
   /// y[i][r] = W[row + r] . input i, for 0 <= r < rows <= kRowBlock and 0 <= i < inputs <= kMaxInputs.
-  /// int16_block: affine and fp4 weights; f32_block: every format.
+  /// int16_block: affine, symmetric and fp4 weights; f32_block: every format.
   void (*int16_block)(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
   void (*f32_block)(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
 
@@ -58,7 +58,7 @@ extern const MatmulKernels kMatmulAvx2;
 
 /// Whether int16 activations are defined for weights of this format; else only the f32 path is.
 constexpr bool has_int16_path(const Format& format) {
-  return format.mode == Mode::affine || format.mode == Mode::mxfp4 || format.mode == Mode::nvfp4;
+  return is_affine(format) || format.mode == Mode::mxfp4 || format.mode == Mode::nvfp4;
 }
 
 }  // namespace sluice::kernels

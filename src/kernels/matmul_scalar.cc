@@ -43,7 +43,7 @@ void quantize(const float* x, int cols, ActivationLayout layout, std::int16_t* c
 
 void int16_block(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
   const int group_size = weights.format.group;
-  const bool affine = weights.format.mode == Mode::affine;
+  const bool affine = is_affine(weights.format);
   for (int r = 0; r < rows; ++r) {
     for (int i = 0; i < inputs; ++i) {
       float sum = 0.0F;

@@ -16,13 +16,14 @@ namespace sluice::kernels {
 /// doubled.
 struct MatrixView {
   const std::byte* codes = nullptr;   // rows x row_stride bytes
-  const std::byte* scales = nullptr;  // rows x scale_stride bytes; null for plain
+  const std::byte* scales = nullptr;  // scale_stride bytes per row, or per rows_per_scale rows; null for plain
   const std::byte* biases = nullptr;  // as scales; affine only
   std::int64_t row_stride = 0;        // bytes from one row of codes to the next
   std::int64_t scale_stride = 0;      // bytes from one row of scales (and biases) to the next
   int rows = 0;                       // outputs
   int cols = 0;                       // inputs
   Format format;
+  int scale_phase = 0;  // where several rows share scales: rows of the matrix from the first that has `scales` to row 0
 
   // The bias of a Linear layer, y[r] = (W x)[r] + bias[r], or null. Not to be confused with `biases`, which are part of
   // how affine codes decode.
@@ -44,12 +45,19 @@ inline MatrixView make_view(const Format& format, int rows, int cols, const std:
           .format = format};
 }
 
+/// Which row of scales row `row` of `view` has.
+constexpr std::int64_t scale_row(const MatrixView& view, std::int64_t row) {
+  return (view.scale_phase + row) / rows_per_scale(view.format);
+}
+
 /// Rows [first, first + count) of `view`.
 inline MatrixView row_slice(const MatrixView& view, int first, int count) {
   MatrixView slice = view;
+  const std::int64_t scales = scale_row(view, first) * view.scale_stride;
   slice.codes += first * view.row_stride;
-  if (slice.scales != nullptr) slice.scales += first * view.scale_stride;
-  if (slice.biases != nullptr) slice.biases += first * view.scale_stride;
+  if (slice.scales != nullptr) slice.scales += scales;
+  if (slice.biases != nullptr) slice.biases += scales;
+  slice.scale_phase = (view.scale_phase + first) % rows_per_scale(view.format);
   if (slice.bias != nullptr) slice.bias += first * view.bias_stride;
   slice.rows = count;
   return slice;

@@ -35,6 +35,7 @@ struct Layer {
 
   /// Small, since the scalar reference computes it too, but more than one group.
   static int width(const Format& format, int groups) {
+    if (format.mode == Mode::fp8_block) return 128 + 8 * groups + 3;
     return format.group == 0 ? 8 * groups + 4 : format.group * (format.group > 32 ? 2 : groups);
   }
 

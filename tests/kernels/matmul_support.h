@@ -27,6 +27,10 @@ inline std::vector<Format> all_formats() {
   formats.push_back({Mode::mxfp4, 4, 32, DType::u8});
   formats.push_back({Mode::nvfp4, 4, 16, DType::u8});
   formats.push_back({Mode::mxfp8, 8, 32, DType::u8});
+  for (const DType scales : {DType::f32, DType::f16, DType::bf16}) {
+    for (const std::uint16_t group : {32, 64, 128}) formats.push_back({Mode::symmetric, 4, group, scales});
+    formats.push_back({Mode::fp8_block, 8, 128, scales});
+  }
   return formats;
 }
 
@@ -34,7 +38,8 @@ inline std::vector<Format> all_formats() {
 inline std::vector<Format> packings() {
   std::vector<Format> formats;
   for (const Format& format : all_formats()) {
-    if (format.mode != Mode::affine || format.scale_type == DType::bf16) formats.push_back(format);
+    if (format.group == 0 || format.scale_type == DType::u8 || format.scale_type == DType::bf16)
+      formats.push_back(format);
   }
   return formats;
 }
@@ -69,21 +74,21 @@ inline void put_float(std::byte* array, std::size_t index, DType type, float val
   }
 }
 
-/// A matrix with random codes and scales of ordinary size (affine: half of them negative), and its memory.
+/// A matrix with random codes and scales of ordinary size (floats: half of them negative), and its memory.
 class TestMatrix {
  public:
   TestMatrix(const Format& format, int rows, int cols, unsigned seed)
       : codes_(static_cast<std::size_t>(rows * code_row_bytes(format, cols)), 3),
-        scales_(static_cast<std::size_t>(rows * scale_row_bytes(format, cols))),
+        scales_(static_cast<std::size_t>(scale_bytes(format, rows, cols))),
         biases_(has_biases(format) ? scales_.size() : 0),
         view_(make_view(format, rows, cols, codes_.data(), scales_.data(), biases_.data())) {
     Random random(seed);
     const bool plain = format.mode == Mode::plain;
     if (plain) fill_floats(codes_, random.normal(static_cast<std::size_t>(rows * cols), 0.05F));
-    if (format.mode == Mode::affine) {
+    if (!plain && format.scale_type != DType::u8) {
       const std::size_t groups = scales_.size() / size_of(format.scale_type);
       fill_floats(scales_, random.normal(groups, 0.02F));
-      fill_floats(biases_, random.normal(groups, 0.1F));
+      if (has_biases(format)) fill_floats(biases_, random.normal(groups, 0.1F));
     }
     for (std::size_t i = 0; i < codes_.size() && !plain; ++i) codes_.data()[i] = std::byte(random.integer(0, 255));
     for (std::size_t i = 0; i < scales_.size() && format.scale_type == DType::u8; ++i) {
@@ -152,8 +157,10 @@ inline std::vector<double> oracle(const MatrixView& view, const std::vector<floa
 class InterleavedPair {
  public:
   InterleavedPair(const MatrixView& even, const MatrixView& odd) {
-    const auto rows = static_cast<std::size_t>(even.rows);
-    const auto place = [&](OddBytes& to, const std::byte* MatrixView::*part, std::int64_t MatrixView::*stride) {
+    const auto all = static_cast<std::size_t>(even.rows);
+    const auto scale_rows = static_cast<std::size_t>(scale_row(even, even.rows - 1)) + 1;
+    const auto place = [&](OddBytes& to, std::size_t rows, const std::byte* MatrixView::*part,
+                           std::int64_t MatrixView::*stride) {
       if (even.*part == nullptr) return;
       const auto row_bytes = static_cast<std::size_t>(even.*stride);
       to = OddBytes(2 * rows * row_bytes, 3);
@@ -165,10 +172,10 @@ class InterleavedPair {
       odd_.*part = to.data() + row_bytes;
     };
     even_ = odd_ = even;
-    place(codes_, &MatrixView::codes, &MatrixView::row_stride);
-    place(scales_, &MatrixView::scales, &MatrixView::scale_stride);
-    place(biases_, &MatrixView::biases, &MatrixView::scale_stride);
-    place(bias_, &MatrixView::bias, &MatrixView::bias_stride);
+    place(codes_, all, &MatrixView::codes, &MatrixView::row_stride);
+    place(scales_, scale_rows, &MatrixView::scales, &MatrixView::scale_stride);
+    place(biases_, scale_rows, &MatrixView::biases, &MatrixView::scale_stride);
+    place(bias_, all, &MatrixView::bias, &MatrixView::bias_stride);
     for (MatrixView* view : {&even_, &odd_}) {
       view->row_stride *= 2;
       view->scale_stride *= 2;

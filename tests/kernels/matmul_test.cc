@@ -17,6 +17,7 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 /// Numbers of columns that are legal for the format but seldom a multiple of a vector or a tile.
 std::vector<int> widths(const Format& format) {
   if (format.group == 0) return {1, 7, 8, 13, 517};
+  if (format.mode == Mode::fp8_block) return {1, 8, 61, 128, 200, 512 + 130};
   return {format.group, 3 * format.group, 9 * format.group, 1024 + format.group};
 }
 
@@ -81,6 +82,88 @@ TEST_P(PackingTest, RowsOfASliceGiveTheBitsOfTheWholeMatrix) {
     for (const auto& [first, count] : {std::pair{0, 1}, {3, 8}, {20, 1}, {5, 16}}) {
       const auto slice = bits_of(product(context, row_slice(matrix.view(), first, count), x));
       EXPECT_EQ(slice, std::vector(whole.begin() + first, whole.begin() + first + count)) << isa->name;
+    }
+  }
+}
+
+// 128 rows share a row of scales: a view may begin and end anywhere between.
+TEST(Fp8Block, ASliceKeepsTheScalesOfItsRows) {
+  constexpr int kRows = 300;
+  constexpr int kCols = 200;
+  const TestMatrix matrix({Mode::fp8_block, 8, 128, DType::f32}, kRows, kCols, 27);
+  const auto x = Random(28).normal(kCols);
+  ThreadTeam alone(1);
+  std::vector<float> scales(6);
+  std::memcpy(scales.data(), matrix.view().scales, sizeof(float) * 6);
+  for (const Isa* isa : supported_isas()) {
+    const Context context{*isa, alone};
+    const auto whole = bits_of(product(context, matrix.view(), x));
+    for (const auto& [first, count] : {std::pair{0, 128}, {100, 90}, {127, 2}, {128, 128}, {255, 45}, {299, 1}}) {
+      const MatrixView slice = row_slice(matrix.view(), first, count);
+      EXPECT_EQ(bits_of(product(context, slice, x)), std::vector(whole.begin() + first, whole.begin() + first + count));
+      // A slice of a slice, and its weights, from their definition.
+      const MatrixView last = row_slice(slice, count - 1, 1);
+      EXPECT_EQ(bits_of(product(context, last, x))[0], whole[static_cast<std::size_t>(first + count - 1)]);
+      std::vector<float> w(kCols);
+      dequantize_row(last, 0, w.data());
+      const auto scale_row = static_cast<std::size_t>((first + count - 1) / 128);
+      for (std::size_t col = 0; col < kCols; ++col) {
+        const auto code = std::to_integer<unsigned>(last.codes[col]);
+        const int exponent = static_cast<int>(code >> 3 & 15U);
+        const float mantissa = static_cast<float>(code & 7U) / 8;
+        const float magnitude = exponent == 0 ? std::ldexp(mantissa, -6) : std::ldexp(1 + mantissa, exponent - 7);
+        const float exact = ((code & 0x80U) != 0 ? -magnitude : magnitude) * scales[2 * scale_row + col / 128];
+        EXPECT_EQ(w[col], bf16_to_f32(f32_to_bf16(exact)));
+      }
+    }
+  }
+}
+
+TEST(Fp8Block, NanAndInfiniteScalesStayInTheirBlock) {
+  constexpr int kRows = 140;
+  constexpr int kCols = 133;  // five columns in the last block
+  const auto x = Random(29).normal(kCols);
+  ThreadTeam alone(1);
+  for (const std::uint32_t bits : {0x7FFFFFFFU, 0xFFFFFFFFU, 0x7F800001U, 0x7F800000U}) {
+    TestMatrix matrix({Mode::fp8_block, 8, 128, DType::f32}, kRows, kCols, 30);
+    std::memcpy(matrix.scales() + 12, &bits, 4);  // rows 128 and beyond, columns 128 and beyond
+    const auto expected = bits_of(product({all_isas()[0], alone}, matrix.view(), x));
+    for (const Isa* isa : supported_isas()) {
+      const auto y = product({*isa, alone}, matrix.view(), x);
+      EXPECT_EQ(bits_of(y), expected) << isa->name;
+      for (std::size_t row = 0; row < kRows; ++row) EXPECT_EQ(std::isfinite(y[row]), row < 128) << row;
+    }
+  }
+}
+
+// A checkpoint may store the biases of its symmetric groups, too: the same weights, the same bits.
+TEST(Symmetric, HasTheBitsOfAffineWithItsBiasesWrittenOut) {
+  for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+    const TestMatrix matrix({Mode::symmetric, 4, 32, type}, 11, 160, 31);
+    TestMatrix affine({Mode::affine, 4, 32, type}, 11, 160, 31);
+    std::memcpy(affine.codes(), matrix.view().codes, 11 * 80);
+    std::memcpy(affine.scales(), matrix.view().scales, 11 * 5 * size_of(type));
+    for (std::size_t i = 0; i < 11 * 5; ++i) {
+      float scale = 0.0F;
+      std::uint16_t half = 0;
+      std::memcpy(&scale, matrix.view().scales + 4 * i, type == DType::f32 ? 4 : 0);
+      std::memcpy(&half, matrix.view().scales + 2 * i, 2);
+      if (type == DType::f16) scale = f16_to_f32(half);
+      if (type == DType::bf16) scale = bf16_to_f32(half);
+      put_float(affine.biases(), i, type, -8 * scale);
+    }
+    const auto x = Random(32).normal(5 * 160);
+    ThreadTeam alone(1);
+    std::vector<float> w(160), expected(160);
+    dequantize_row(matrix.view(), 10, w.data());
+    dequantize_row(affine.view(), 10, expected.data());
+    EXPECT_EQ(bits_of(w), bits_of(expected));
+    for (const Isa* isa : supported_isas()) {
+      for (const ActivationKind kind : {ActivationKind::int16, ActivationKind::f32}) {
+        EXPECT_EQ(bits_of(product({*isa, alone, kind}, matrix.view(), x)),
+                  bits_of(product({*isa, alone, kind}, affine.view(), x)))
+            << isa->name;
+      }
     }
   }
 }
