@@ -79,7 +79,47 @@ void gather_products(const Context& context, std::span<const MatrixView> table, 
   run_products(context, products.first(count), workspace);
 }
 
+/// Columns of an untransposed product that are decoded at once, whole groups of any format: with the outputs of
+/// kMaxInputs rows they stay in the L2 cache while the rows of weights pass by.
+constexpr int kDecodedColumns = 256;
+
+/// Columns [first, first + count) of y = x W for jobs of one view.
+void multiply_columns(const Context& context, const MatrixView& weights, int first, int count, const float* x,
+                      std::span<const GatherJob> jobs, float* y) {
+  const auto output = [&](const GatherJob& job) { return y + std::int64_t{job.out} * weights.cols + first; };
+  for (const GatherJob& job : jobs) std::fill_n(output(job), count, 0.0F);
+  float w[kDecodedColumns];
+  for (int row = 0; row < weights.rows; ++row) {
+    context.isa.matmul->decode(weights, row, first, count, w);
+    for (const GatherJob& job : jobs) {
+      context.isa.matmul->weighted_add(x[std::int64_t{job.lhs} * weights.rows + row], w, count, output(job));
+    }
+  }
+}
+
 }  // namespace
+
+void gather_matmul_untransposed(const Context& context, std::span<const MatrixView> table, const float* x,
+                                std::span<const GatherJob> jobs, float* y) {
+  if (jobs.empty()) return;
+  assert(std::is_sorted(jobs.begin(), jobs.end(), [](auto& a, auto& b) { return a.view < b.view; }));
+  // A claim is some columns of one view, which need not have jobs.
+  const int cols = table[static_cast<std::size_t>(jobs[0].view)].cols;
+  const int pieces = (cols + kDecodedColumns - 1) / kDecodedColumns;
+  const auto views = static_cast<std::int64_t>(table.size());
+  context.team.parallel_for(views * pieces, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (; begin < end; ++begin) {
+      const auto view = static_cast<int>(begin / pieces);
+      const int first = static_cast<int>(begin % pieces) * kDecodedColumns;
+      const auto [from, to] = std::equal_range(jobs.begin(), jobs.end(), GatherJob{view, 0, 0},
+                                               [](auto& a, auto& b) { return a.view < b.view; });
+      for (auto job = from; job < to; job += std::min<std::ptrdiff_t>(kMaxInputs, to - job)) {
+        multiply_columns(context, table[static_cast<std::size_t>(view)], first, std::min(kDecodedColumns, cols - first),
+                         x, {job, job + std::min<std::ptrdiff_t>(kMaxInputs, to - job)}, y);
+      }
+    }
+  });
+}
 
 void gather_matmul(const Context& context, std::span<const MatrixView> table, const float* x, int x_rows,
                    std::span<const GatherJob> jobs, float* y, Workspace& workspace) {

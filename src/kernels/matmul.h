@@ -41,6 +41,13 @@ struct GatherJob {
 void gather_matmul(const Context& context, std::span<const MatrixView> table, const float* x, int x_rows,
                    std::span<const GatherJob> jobs, float* y, Workspace& workspace);
 
+/// The untransposed product, y[out] = x[lhs] table[view]: the views are [cols of x, outputs], packed along the outputs.
+/// x [*, table[..].rows], y [*, table[..].cols]; otherwise as gather_matmul. For matrices that a checkpoint stores the
+/// other way round (MLA's key up-projection in absorbed form, one view per head). Activations are always f32: one chain
+/// of fused multiply-adds per output over the rows of the view. A Linear bias belongs to rows: these views have none.
+void gather_matmul_untransposed(const Context& context, std::span<const MatrixView> table, const float* x,
+                                std::span<const GatherJob> jobs, float* y);
+
 /// Fused gate+up: y[out] = activation(gate[view] x[lhs], up[view] x[lhs]), one dispatch over both matrices; the
 /// projections are not written to memory apart. Otherwise as gather_matmul; gate and up have equal shapes. For relu2,
 /// which has no gate, `gate` is empty.

@@ -79,6 +79,7 @@ void weighted_add(float weight, const float* x, int64_t n, float* y) {
 
 }  // namespace
 
-const MatmulKernels kMatmulAvx2 = {int16_layout_avx2, quantize, int16_block_avx2, f32_block_avx2, weighted_add};
+const MatmulKernels kMatmulAvx2 = {int16_layout_avx2, quantize,    int16_block_avx2,
+                                   f32_block_avx2,    decode_avx2, weighted_add};
 
 }  // namespace sluice::kernels

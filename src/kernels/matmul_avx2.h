@@ -13,6 +13,7 @@ namespace sluice::kernels {
 ActivationLayout int16_layout_avx2(const Format& format);
 void int16_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
 void f32_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
+void decode_avx2(const MatrixView& weights, int row, int first, int count, float* w);
 
 namespace {
 

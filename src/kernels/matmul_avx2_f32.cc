@@ -3,6 +3,7 @@
 // The canonical pattern: lane j of an accumulator adds elements j, j + 8, ... of a row by fused multiply-add, and
 // one fixed tree adds the lanes at the end.
 #include "kernels/matmul_avx2.h"
+#include "kernels/matmul_dequantize.h"
 #include "kernels/vector_lanes_avx2.h"
 
 namespace sluice::kernels {
@@ -205,40 +206,90 @@ void multiply(const MatrixView& weights, int row, int row_count, const InputRow*
   for (int i = 0; i < inputs; ++i) store_rows(y[i], row_count, sum_each(acc[i]));
 }
 
-}  // namespace
+// --- One row --------------------------------------------------------------------------------------------------------
 
-void f32_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
-  const Format& format = weights.format;
+template <typename Weights>
+void decode_row(const MatrixView& weights, int row, int first, int count, float* w) {
+  const std::byte* codes = weights.codes + row * weights.row_stride;
+  const int end = first + count;
+  if constexpr (!Weights::kGrouped) {
+    int column = first;
+    for (; column + kLanes <= end; column += kLanes) store(w + (column - first), Weights::decode(codes, column));
+    std::byte last[kLanes * Weights::kElement] = {};
+    const auto rest = static_cast<size_t>(end - column);
+    memcpy(last, codes + int64_t{column} * Weights::kElement, rest * Weights::kElement);
+    store_part(w + (column - first), Weights::decode(last, 0), end - column);
+  } else {
+    const int group = weights.format.group;
+    for (int begin = first; begin < end; begin += group) {
+      const int stop = begin + group < end ? begin + group : end;
+      __m256 scale = splat(group_scale(weights, row, begin / group));
+      if constexpr (Weights::kRagged) scale = with_plain_nans(scale);
+      const __m256 bias =
+          is_affine(weights.format) ? splat(group_bias(weights, row, begin / group)) : _mm256_setzero_ps();
+      int column = begin;
+      for (; column + kLanes <= stop; column += kLanes) {
+        store(w + (column - first), Weights::decode(codes, column, scale, bias));
+      }
+      if constexpr (Weights::kRagged) {
+        std::byte last[kLanes] = {};
+        memcpy(last, codes + column, static_cast<size_t>(stop - column));
+        store_part(w + (column - first), Weights::decode(last, 0, scale, bias), stop - column);
+      }
+    }
+  }
+}
+
+// --- Which weights --------------------------------------------------------------------------------------------------
+
+struct Functions {
+  void (*multiply)(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
+  void (*decode)(const MatrixView& weights, int row, int first, int count, float* w);
+};
+
+template <typename Weights>
+constexpr Functions kFunctions = {multiply<Weights>, decode_row<Weights>};
+
+const Functions& functions(const Format& format) {
   switch (format.mode) {
     case Mode::plain:
-      if (format.scale_type == DType::f32) return multiply<Plain<DType::f32>>(weights, row, rows, x, y, inputs);
-      if (format.scale_type == DType::f16) return multiply<Plain<DType::f16>>(weights, row, rows, x, y, inputs);
-      return multiply<Plain<DType::bf16>>(weights, row, rows, x, y, inputs);
+      if (format.scale_type == DType::f32) return kFunctions<Plain<DType::f32>>;
+      return format.scale_type == DType::f16 ? kFunctions<Plain<DType::f16>> : kFunctions<Plain<DType::bf16>>;
     case Mode::mxfp4:
     case Mode::nvfp4:
-      return multiply<E2m1>(weights, row, rows, x, y, inputs);
+      return kFunctions<E2m1>;
     case Mode::mxfp8:
-      return multiply<E4m3>(weights, row, rows, x, y, inputs);
+      return kFunctions<E4m3>;
     case Mode::fp8_block:
-      return multiply<Fp8Block>(weights, row, rows, x, y, inputs);
+      return kFunctions<Fp8Block>;
     case Mode::affine:
     case Mode::symmetric:
       break;
   }
   switch (format.bits) {
     case 2:
-      return multiply<Affine<2>>(weights, row, rows, x, y, inputs);
+      return kFunctions<Affine<2>>;
     case 3:
-      return multiply<Affine<3>>(weights, row, rows, x, y, inputs);
+      return kFunctions<Affine<3>>;
     case 4:
-      return multiply<Affine<4>>(weights, row, rows, x, y, inputs);
+      return kFunctions<Affine<4>>;
     case 5:
-      return multiply<Affine<5>>(weights, row, rows, x, y, inputs);
+      return kFunctions<Affine<5>>;
     case 6:
-      return multiply<Affine<6>>(weights, row, rows, x, y, inputs);
+      return kFunctions<Affine<6>>;
     default:
-      return multiply<Affine<8>>(weights, row, rows, x, y, inputs);
+      return kFunctions<Affine<8>>;
   }
+}
+
+}  // namespace
+
+void f32_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
+  functions(weights.format).multiply(weights, row, rows, x, y, inputs);
+}
+
+void decode_avx2(const MatrixView& weights, int row, int first, int count, float* w) {
+  functions(weights.format).decode(weights, row, first, count, w);
 }
 
 }  // namespace sluice::kernels

@@ -49,6 +49,9 @@ struct MatmulKernels {
   void (*int16_block)(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
   void (*f32_block)(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
 
+  /// Columns [first, first + count) of one row as f32, bit-exact: w [count]. `first` is a multiple of the group.
+  void (*decode)(const MatrixView& weights, int row, int first, int count, float* w);
+
   /// y = fma(weight, x, y), n elements.
   void (*weighted_add)(float weight, const float* x, std::int64_t n, float* y);
 };

@@ -84,6 +84,6 @@ void weighted_add(float weight, const float* x, std::int64_t n, float* y) {
 
 }  // namespace
 
-const MatmulKernels kMatmulScalar = {layout, quantize, int16_block, f32_block, weighted_add};
+const MatmulKernels kMatmulScalar = {layout, quantize, int16_block, f32_block, dequantize, weighted_add};
 
 }  // namespace sluice::kernels

@@ -122,6 +122,67 @@ TEST_P(GatherTest, AGatheredProductHasTheBitsOfTheProductAlone) {
   }
 }
 
+// Against the definition, written out: one chain of fused multiply-adds per output.
+TEST_P(GatherTest, AnUntransposedProductIsOneChainPerOutputOnAnyNumberOfThreads) {
+  const int cols = Layer::width(GetParam(), 3);
+  constexpr int kRows = 9;
+  std::vector<std::unique_ptr<TestMatrix>> matrices;
+  std::vector<MatrixView> table;
+  for (unsigned e = 0; e < 4; ++e) {
+    matrices.push_back(std::make_unique<TestMatrix>(GetParam(), kRows, cols, 700 + e));
+    table.push_back(matrices.back()->view());
+  }
+  for (const int tokens : {1, 40}) {
+    const auto x = Random(40).normal(static_cast<std::size_t>(tokens * kRows));
+    const auto jobs = routed(tokens);
+    std::vector<float> expected(jobs.size() * static_cast<std::size_t>(cols));
+    std::vector<float> w(static_cast<std::size_t>(cols));
+    for (const GatherJob& job : jobs) {
+      float* y = &expected[static_cast<std::size_t>(job.out * cols)];
+      for (int row = 0; row < kRows; ++row) {
+        dequantize_row(table[static_cast<std::size_t>(job.view)], row, w.data());
+        for (std::size_t col = 0; col < w.size(); ++col) {
+          y[col] = std::fma(x[static_cast<std::size_t>(job.lhs * kRows + row)], w[col], y[col]);
+        }
+      }
+    }
+    for (const Isa* isa : supported_isas()) {
+      for (const int threads : {1, 2, 8}) {
+        ThreadTeam team(threads);
+        std::vector<float> y(expected.size(), -1.0F);
+        gather_matmul_untransposed({*isa, team}, table, x.data(), jobs, y.data());
+        EXPECT_EQ(bits_of(y), bits_of(expected)) << isa->name;
+      }
+    }
+  }
+}
+
+// More columns than are decoded at once, and a last piece that is none of a power of two.
+TEST(Gather, AWideUntransposedProductIsCutIntoPieces) {
+  for (const Format& format : {Format{Mode::affine, 4, 64, DType::bf16}, Format{Mode::fp8_block, 8, 128, DType::f32},
+                               plain_format(DType::bf16)}) {
+    const int cols = format.mode == Mode::affine ? 576 : 573;
+    const TestMatrix matrix(format, 5, cols, 800);
+    const auto x = Random(41).normal(5);
+    std::vector<float> expected(static_cast<std::size_t>(cols)), w(expected.size());
+    for (int row = 0; row < 5; ++row) {
+      dequantize_row(matrix.view(), row, w.data());
+      for (std::size_t col = 0; col < w.size(); ++col) {
+        expected[col] = std::fma(x[static_cast<std::size_t>(row)], w[col], expected[col]);
+      }
+    }
+    ThreadTeam team(2);
+    const GatherJob job{0, 0, 0};
+    for (const Isa* isa : supported_isas()) {
+      std::vector<float> y(expected.size());
+      const auto before = team.dispatches();
+      gather_matmul_untransposed({*isa, team}, {&matrix.view(), 1}, x.data(), {&job, 1}, y.data());
+      EXPECT_EQ(team.dispatches() - before, 1U);
+      EXPECT_EQ(bits_of(y), bits_of(expected)) << isa->name << ' ' << to_string(format);
+    }
+  }
+}
+
 /// Experts of a layer, in ascending order, and their weights.
 struct Choice {
   std::vector<std::size_t> experts;

@@ -56,6 +56,18 @@ TEST_P(QuantFixtureTest, MultipliesLikeTheReference) {
   }
 }
 
+TEST_P(QuantFixtureTest, MultipliesUntransposedLikeTheReference) {
+  const auto expert = fixture_.values<std::int32_t>("expert")[0];
+  const auto x = fixture_.values<float>("x_nt");             // [3, rows]
+  const auto expected = fixture_.values<float>("y_qmm_nt");  // [3, cols]
+  const GatherJob jobs[] = {{expert, 0, 0}, {expert, 1, 1}, {expert, 2, 2}};
+  for (const Isa* isa : supported_isas()) {
+    std::vector<float> y(expected.size());
+    gather_matmul_untransposed({*isa, team_}, experts_, x.data(), jobs, y.data());
+    EXPECT_LE(relative_error(y, expected), 2e-6) << isa->name;
+  }
+}
+
 TEST_P(QuantFixtureTest, GathersLikeTheReference) {
   const auto x = fixture_.values<float>("x_gather");               // [tokens, cols]
   const auto ids = fixture_.values<std::uint32_t>("rhs_indices");  // [tokens, k]
