@@ -7,13 +7,11 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <variant>
 
 #include "base/error.h"
 #include "base/units.h"
 #include "find_model.h"
 #include "model/plan.h"
-#include "model/session.h"
 #include "verbs.h"
 
 namespace sluice::tools {
@@ -24,34 +22,11 @@ struct InspectOptions {
   FlagValues settings;
 };
 
-/// How a dense matrix is stored.
-std::string format_of(const model::ModelPlan& plan, const std::string& module) {
-  const stream::TensorInfo* scales = plan.checkpoint.find(module + ".scales");
-  if (auto format = plan.quantization.format(module, scales != nullptr)) {
-    if (scales != nullptr) format->scale_type = scales->dtype;
-    return kernels::to_string(*format);
-  }
-  return kernels::to_string(kernels::plain_format(plan.checkpoint.get(module + ".weight").dtype));
-}
-
-std::set<std::string> dense_formats(const model::ModelPlan& plan) {
-  std::set<std::string> formats{format_of(plan, plan.spec.embedding), format_of(plan, plan.spec.head)};
-  const auto add = [&](std::initializer_list<std::string> modules) {
-    for (const std::string& module : modules) formats.insert(format_of(plan, module));
-  };
-  for (const model::LayerSpec& layer : plan.spec.layers) {
-    add({layer.attention.q, layer.attention.k, layer.attention.v, layer.attention.o});
-    if (const auto* mlp = std::get_if<model::MlpSpec>(&layer.feed_forward)) add({mlp->gate, mlp->up, mlp->down});
-    if (const auto* moe = std::get_if<model::MoeSpec>(&layer.feed_forward)) add({moe->router});
-  }
-  return formats;
-}
-
 std::set<std::string> expert_formats(const model::ModelPlan& plan) {
   std::set<std::string> formats;
   for (const model::ExpertLayout& layout : plan.experts) {
     for (const model::ExpertProjection* part : {&layout.gate, &layout.up, &layout.down}) {
-      formats.insert(kernels::to_string(part->format));
+      if (part->rows > 0) formats.insert(kernels::to_string(part->format));
     }
   }
   return formats;
@@ -112,19 +87,20 @@ int inspect(const InspectOptions& options, const Environment& environment) {
   unlimited.memory.reset();
   unlimited.cache_slots = std::numeric_limits<int>::max();
   const model::ModelPlan plan(choice.directory, unlimited);
-  const std::uint64_t kv_bytes = model::Session::kv_bytes(plan.kv_shapes, plan.context);
+  const std::uint64_t kv_bytes = plan.session.bytes(plan.context);
 
   std::string text = fmt::format("{}\n", choice.directory.string());
   text +=
       fmt::format("model      {}: {} layers, hidden {}, vocabulary {}, made for {} positions\n", plan.spec.model_type,
-                  plan.spec.layers.size(), plan.spec.hidden, plan.spec.vocabulary, plan.spec.max_context);
+                  plan.spec.layers, plan.spec.hidden, plan.spec.vocabulary, plan.spec.max_context);
   text += fmt::format("files      {} with {} tensors, {}\n", plan.checkpoint.files().size(),
                       plan.checkpoint.tensors().size(), format_bytes(plan.checkpoint.tensor_bytes()));
-  text += fmt::format("dense      {}, always in memory; {}\n", format_bytes(plan.dense.tensor_bytes()),
-                      fmt::join(dense_formats(plan), ", "));
+  text += fmt::format("dense      {}, always in memory; {}\n", format_bytes(plan.dense.weight_bytes()),
+                      fmt::join(plan.dense.formats(), ", "));
   if (!plan.experts.empty()) text += experts_text(plan);
   text += fmt::format("context    {} positions: {} of keys and values in {}, {} each\n", plan.context,
-                      format_bytes(kv_bytes), kernels::to_string(kernels::plain_format(plan.cache_type)),
+                      format_bytes(kv_bytes),
+                      plan.cache_type == DType::i8 ? "q8" : kernels::to_string(kernels::plain_format(plan.cache_type)),
                       format_bytes(kv_bytes / static_cast<std::uint64_t>(plan.context)));
   text += here_text(choice, settings.runtime);
   if (!plan.experts.empty()) text += memory_table(choice, settings.runtime, plan);

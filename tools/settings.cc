@@ -74,10 +74,8 @@ void apply_policy(SettingsDraft& draft, const Given& given) {
 }
 
 void apply_cache_type(SettingsDraft& draft, const Given& given) {
-  constexpr std::array<DType, 4> kTypes{DType::f16, DType::bf16, DType::f32, DType::f16};
-  const std::size_t choice = parse_choice(given, kCacheTypes);
-  draft.settings.runtime.cache_type = kTypes[choice];
-  if (kCacheTypes[choice] == "q8") notice(draft, given, "f16", "a quantized key-value cache is not built yet");
+  constexpr std::array<DType, 4> kTypes{DType::f16, DType::bf16, DType::f32, DType::i8};
+  draft.settings.runtime.cache_type = kTypes[parse_choice(given, kCacheTypes)];
 }
 
 void apply_prefetch(SettingsDraft& draft, const Given& given) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/attention_canonical.h"
+#include "kernels/index_canonical.h"
 #include "kernels/recurrent_canonical.h"
 #include "kernels/vector_kernels.h"
 
@@ -30,6 +31,7 @@ constexpr VectorKernels kCanonicalTable = {
     .attention_begin = attention_begin,
     .attention_merge = attention_merge,
     .attention_end = attention_end,
+    .index_block = index_block,
     .conv_silu = conv_silu_row,
     .decay = decay_row,
     .ssm_step = ssm_step,

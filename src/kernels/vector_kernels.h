@@ -53,6 +53,19 @@ struct AttentionTile {
 /// (attention_canonical.h: a, m and l), each padded to eight lanes.
 constexpr int partial_floats(int value_dim) { return (value_dim + 7) / 8 * 8 + 8; }
 
+/// One block of keys for one query of sparse attention's index.
+struct IndexBlock {
+  const float* q;        // [heads, head_dim padded with zeros to a multiple of 8]
+  const float* weights;  // [heads]
+  int heads;
+  int head_dim;           // <= kMaxHeadDim
+  int count;              // of positions that the query sees in the block, 1..kKvBlock
+  const std::byte* keys;  // rows of `type`, row_bytes apart
+  std::int64_t row_bytes;
+  DType type;
+  float* scores;  // [kKvBlock]: the first `count` mean something
+};
+
 /// One position of `rows` rows of the state-space recurrence of one head (Mamba-2), in this order:
 /// state = decay * state + (dt * x) (outer) b; y = state c + skip * x.
 struct SsmStep {
@@ -124,6 +137,8 @@ struct VectorKernels {
   void (*attention_merge)(const AttentionTile& tile, std::int64_t first, int count, const float* partials,
                           float* running);
   void (*attention_end)(const AttentionTile& tile, const float* running);
+
+  void (*index_block)(const IndexBlock& block);
 
   /// One position of a causal depthwise convolution over n channels, then silu: y = silu(bias + sum_j weight[j] in[j])
   /// where in[0 .. taps-2] is `state`, oldest first, and in[taps-1] is x. Then the state drops its oldest row and

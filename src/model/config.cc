@@ -1,5 +1,7 @@
 #include "model/config.h"
 
+#include <fmt/core.h>
+
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -43,6 +45,8 @@ const json* Config::find(std::string_view key) const {
 }
 
 bool Config::has(std::string_view key) const { return find(key) != nullptr; }
+
+bool Config::is_string(std::string_view key) const { return has(key) && find(key)->is_string(); }
 
 void Config::refuse(std::string_view key, std::string_view expected) const {
   const json* value = find(key);
@@ -90,15 +94,51 @@ std::string Config::string_or(std::string_view key, std::string_view fallback) c
   return has(key) ? string(key) : std::string(fallback);
 }
 
+const json* Config::list(std::string_view key) const {
+  const json* value = find(key);
+  if (value != nullptr && !value->is_array()) refuse(key, "a list");
+  return value;
+}
+
 std::vector<int> Config::integers(std::string_view key) const {
   std::vector<int> result;
-  const json* value = find(key);
+  const json* value = list(key);
   if (value == nullptr) return result;
-  if (!value->is_array()) refuse(key, "a list of integers");
   for (const json& item : *value) {
     if (!item.is_number_integer()) refuse(key, "a list of integers");
     result.push_back(item.get<int>());
   }
+  return result;
+}
+
+std::vector<double> Config::numbers(std::string_view key) const {
+  std::vector<double> result;
+  const json* value = list(key);
+  if (value == nullptr) return result;
+  for (const json& item : *value) {
+    if (!item.is_number()) refuse(key, "a list of numbers");
+    result.push_back(item.get<double>());
+  }
+  return result;
+}
+
+std::vector<std::string> Config::strings(std::string_view key) const {
+  std::vector<std::string> result;
+  const json* value = list(key);
+  if (value == nullptr) return result;
+  for (const json& item : *value) {
+    if (!item.is_string()) refuse(key, "a list of strings");
+    result.push_back(item.get<std::string>());
+  }
+  return result;
+}
+
+Config Config::child(std::string_view key) const {
+  const json* value = find(key);
+  if (value == nullptr || !value->is_object()) refuse(key, "an object");
+  Config result = *this;
+  result.object_ = value;
+  result.file_ = fmt::format("{}: '{}'", file_, key);
   return result;
 }
 

@@ -22,6 +22,7 @@ class Config {
   const nlohmann::json& object() const { return *object_; }
 
   bool has(std::string_view key) const;
+  bool is_string(std::string_view key) const;
   /// Required values; throw Error when missing, of another type, or outside [low, high].
   int integer(std::string_view key, int low, int high) const;
   double number(std::string_view key, double low, double high) const;
@@ -31,8 +32,12 @@ class Config {
   double number_or(std::string_view key, double fallback, double low, double high) const;
   bool boolean_or(std::string_view key, bool fallback) const;
   std::string string_or(std::string_view key, std::string_view fallback) const;
-  /// A list of integers; empty if absent.
+  /// Lists; empty if absent.
   std::vector<int> integers(std::string_view key) const;
+  std::vector<double> numbers(std::string_view key) const;
+  std::vector<std::string> strings(std::string_view key) const;
+  /// The object at `key`, which must be there.
+  Config child(std::string_view key) const;
 
   /// Throws Error: the value of `key` is not what this program supports. `expected` says what is.
   [[noreturn]] void refuse(std::string_view key, std::string_view expected) const;
@@ -40,10 +45,11 @@ class Config {
  private:
   Config(std::shared_ptr<const nlohmann::json> document, std::string file);
   const nlohmann::json* find(std::string_view key) const;
+  const nlohmann::json* list(std::string_view key) const;  // null if absent
 
   std::shared_ptr<const nlohmann::json> document_;
   const nlohmann::json* object_;
-  std::string file_;  // for messages
+  std::string file_;  // for messages, with the path of an object inside it
 };
 
 }  // namespace sluice::model

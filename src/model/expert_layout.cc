@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -16,6 +17,17 @@ namespace {
 /// One column of slices: part p of every expert.
 using PartSlices = std::vector<cache::Slice>;
 
+constexpr std::string_view kNumber = "{}";
+
+bool is_stacked(const std::string& path) { return path.find(kNumber) == std::string::npos; }
+
+std::string numbered(std::string path, int expert) {
+  if (const auto at = path.find(kNumber); at != std::string::npos) {
+    path.replace(at, kNumber.size(), std::to_string(expert));
+  }
+  return path;
+}
+
 /// Expert e of a stacked tensor [E, ...] is the contiguous e-th of E equal ranges.
 PartSlices split_stack(const TensorInfo& tensor, int experts) {
   PartSlices slices;
@@ -26,30 +38,90 @@ PartSlices split_stack(const TensorInfo& tensor, int experts) {
   return slices;
 }
 
-/// Adds the parts of one projection to `parts`; `tensors` holds either one stack or one entry per expert.
-ExpertProjection add_projection(const std::vector<MatrixTensors>& tensors, int experts, int rows, int cols,
-                                std::vector<PartSlices>& parts) {
-  ExpertProjection projection{tensors.front().format, rows, cols, 0, -1, -1};
-  const auto add = [&](const TensorInfo* MatrixTensors::*which) {
+/// Collects the parts of a layer's experts, projection by projection.
+class Collector {
+ public:
+  Collector(const stream::Checkpoint& checkpoint, const Quantization& quantization, const MoeSpec& spec)
+      : checkpoint_(checkpoint), quantization_(quantization), spec_(spec) {}
+
+  /// The matrix `path` of every expert. `format_path`: as MLX configs name it.
+  ExpertProjection add(const std::string& path, const std::string& format_path, int rows, int cols) {
+    std::vector<MatrixTensors> tensors;
+    const int stack = is_stacked(path) ? spec_.experts : 0;
+    for (int e = 0; e < (stack > 0 ? 1 : spec_.experts); ++e) {
+      const LinearSpec linear{numbered(path, e), spec_.bias};
+      tensors.push_back(find_matrix(checkpoint_, quantization_, linear, rows, cols, stack, format_path));
+      const MatrixTensors& first = tensors.front();
+      const MatrixTensors& last = tensors.back();
+      if (last.format != first.format || (spec_.bias && last.bias->dtype != first.bias->dtype)) {
+        fail("{}: '{}' is {}, but expert 0 of the layer is {}; experts of a layer must share one format",
+             checkpoint_.directory().string(), linear.path, to_string(last.format), to_string(first.format));
+      }
+    }
+    ExpertProjection projection{.format = tensors.front().format, .rows = rows, .cols = cols, .stored_rows = rows};
+    projection.codes = add_part(tensors, &MatrixTensors::codes);
+    projection.scales = add_part(tensors, &MatrixTensors::scales);
+    projection.biases = add_part(tensors, &MatrixTensors::biases);
+    projection.bias = add_part(tensors, &MatrixTensors::bias);
+    if (spec_.bias) projection.bias_type = tensors.front().bias->dtype;
+    return projection;
+  }
+
+  cache::LayerExperts records() const {
+    cache::LayerExperts records;
+    records.experts = spec_.experts;
+    records.parts = static_cast<int>(parts_.size());
+    for (int e = 0; e < spec_.experts; ++e) {
+      for (const PartSlices& part : parts_) records.slices.push_back(part[static_cast<std::size_t>(e)]);
+    }
+    return records;
+  }
+
+ private:
+  /// `tensors` holds either one stack or one entry per expert. Gives the index of the part, -1 if there is none.
+  int add_part(const std::vector<MatrixTensors>& tensors, const TensorInfo* MatrixTensors::*which) {
     if (tensors.front().*which == nullptr) return -1;
     if (tensors.size() == 1) {
-      parts.push_back(split_stack(*(tensors.front().*which), experts));
+      parts_.push_back(split_stack(*(tensors.front().*which), spec_.experts));
     } else {
-      PartSlices& slices = parts.emplace_back();
-      for (const MatrixTensors& one : tensors)
+      PartSlices& slices = parts_.emplace_back();
+      for (const MatrixTensors& one : tensors) {
         slices.push_back({(one.*which)->file, (one.*which)->offset, (one.*which)->bytes});
+      }
     }
-    return static_cast<int>(parts.size()) - 1;
-  };
-  projection.codes = add(&MatrixTensors::codes);
-  projection.scales = add(&MatrixTensors::scales);
-  projection.biases = add(&MatrixTensors::biases);
-  return projection;
-}
+    return static_cast<int>(parts_.size()) - 1;
+  }
+
+  const stream::Checkpoint& checkpoint_;
+  const Quantization& quantization_;
+  const MoeSpec& spec_;
+  std::vector<PartSlices> parts_;
+};
 
 MatrixView view_of(const ExpertProjection& p, std::span<const std::byte* const> parts) {
+  if (p.rows == 0) return {};
   const auto part = [&](int index) { return index < 0 ? nullptr : parts[static_cast<std::size_t>(index)]; };
-  return kernels::make_view(p.format, p.rows, p.cols, part(p.codes), part(p.scales), part(p.biases));
+  MatrixView stored =
+      kernels::make_view(p.format, p.stored_rows, p.cols, part(p.codes), part(p.scales), part(p.biases));
+  if (p.bias >= 0) {
+    stored.bias = part(p.bias);
+    stored.bias_type = p.bias_type;
+    stored.bias_stride = static_cast<std::int64_t>(size_of(p.bias_type));
+  }
+  MatrixView view = kernels::row_slice(stored, p.first_row, p.rows);
+  view.row_stride *= p.row_step;
+  view.scale_stride *= p.row_step;
+  view.bias_stride *= p.row_step;
+  return view;
+}
+
+const ExpertNames& present_layout(const stream::Checkpoint& checkpoint, const MoeSpec& spec) {
+  const auto present = std::find_if(spec.names.begin(), spec.names.end(), [&](const ExpertNames& names) {
+    return has_matrix(checkpoint, numbered(names.gate_up.empty() ? names.up : names.gate_up, 0));
+  });
+  if (present != spec.names.end()) return *present;
+  fail("{}: no tensor '{}.weight' nor any other layout of the routed experts of that layer",
+       checkpoint.directory().string(), spec.names.front().up);
 }
 
 }  // namespace
@@ -65,40 +137,30 @@ std::uint64_t ExpertLayout::expert_bytes() const {
 }
 
 ExpertLayout find_experts(const stream::Checkpoint& checkpoint, const Quantization& quantization, const MoeSpec& spec,
-                          int hidden) {
+                          int width) {
   ExpertLayout layout;
   layout.top_k = spec.top_k;
-  const bool one_by_one = checkpoint.find(spec.per_expert + ".0.gate_proj.weight") != nullptr;
-  std::vector<PartSlices> parts;
-  const auto projection = [&](const char* name, int rows, int cols) {
-    std::vector<MatrixTensors> tensors;
-    if (one_by_one) {
-      for (int e = 0; e < spec.experts; ++e) {
-        const std::string module = fmt::format("{}.{}.{}", spec.per_expert, e, name);
-        tensors.push_back(find_matrix(checkpoint, quantization, module, rows, cols));
-        if (tensors.back().format != tensors.front().format) {
-          fail("{}: '{}' is {}, but expert 0 of the layer is {}; experts of a layer must share one format",
-               checkpoint.directory().string(), module, to_string(tensors.back().format),
-               to_string(tensors.front().format));
-        }
-      }
-    } else {
-      tensors.push_back(find_matrix(checkpoint, quantization, spec.stacked + "." + name, rows, cols, spec.experts));
-    }
-    return add_projection(tensors, spec.experts, rows, cols, parts);
-  };
-  layout.gate = projection("gate_proj", spec.width, hidden);
-  layout.up = projection("up_proj", spec.width, hidden);
-  layout.down = projection("down_proj", hidden, spec.width);
-  if (layout.gate.format != layout.up.format) {
-    fail("{}: gate_proj and up_proj of '{}' have different formats ({} and {}), expected the same",
-         checkpoint.directory().string(), spec.stacked, to_string(layout.gate.format), to_string(layout.up.format));
+  layout.activation = spec.activation;
+  const ExpertNames& known = spec.names.front();
+  const ExpertNames& names = present_layout(checkpoint, spec);
+  Collector collector(checkpoint, quantization, spec);
+  if (!names.gate_up.empty()) {
+    const ExpertProjection both = collector.add(names.gate_up, names.gate_up, 2 * spec.width, width);
+    layout.gate = layout.up = both;
+    layout.gate.rows = layout.up.rows = spec.width;
+    const bool alternating = names.rows == GateUpRows::alternating;
+    layout.up.first_row = alternating ? 1 : spec.width;
+    layout.gate.row_step = layout.up.row_step = alternating ? 2 : 1;
+  } else {
+    if (!names.gate.empty()) layout.gate = collector.add(names.gate, known.gate, spec.width, width);
+    layout.up = collector.add(names.up, known.up, spec.width, width);
   }
-  layout.records.experts = spec.experts;
-  layout.records.parts = static_cast<int>(parts.size());
-  for (int e = 0; e < spec.experts; ++e) {
-    for (const PartSlices& part : parts) layout.records.slices.push_back(part[static_cast<std::size_t>(e)]);
+  layout.down = collector.add(names.down, known.down, width, spec.width);
+  if (layout.gate.rows > 0 && layout.gate.format != layout.up.format) {
+    fail("{}: '{}' and '{}' have different formats ({} and {}), expected the same", checkpoint.directory().string(),
+         names.gate, names.up, to_string(layout.gate.format), to_string(layout.up.format));
   }
+  layout.records = collector.records();
   return layout;
 }
 

@@ -1,30 +1,36 @@
 // Where the parts of routed experts lie in the checkpoint, and how a slot's parts become matrices again.
 #pragma once
 
-#include <array>
-
 #include "cache/expert_cache.h"
 #include "cache/expert_record.h"
 #include "kernels/matmul.h"
+#include "model/matrix_tensors.h"
 #include "model/quantization.h"
 #include "model/spec.h"
 #include "stream/checkpoint.h"
 
 namespace sluice::model {
 
-/// One projection of the experts of a layer: equal shape and format in all of them.
+/// One projection of the experts of a layer: equal shape and format in all of them. Its rows are every `row_step`-th
+/// of the stored ones, from `first_row` on: gate and up may lie in one matrix.
 struct ExpertProjection {
   kernels::Format format;
-  int rows = 0;
+  int rows = 0;  // 0: there is no such projection
   int cols = 0;
-  int codes = 0;    // index of the part that holds the codes
-  int scales = -1;  // likewise, -1 if there is none
+  int stored_rows = 0;
+  int first_row = 0;
+  int row_step = 1;
+  int codes = -1;  // index of the part that holds them, -1 if there is none
+  int scales = -1;
   int biases = -1;
+  int bias = -1;  // of the Linear layer
+  DType bias_type = DType::f32;
 };
 
 /// The routed experts of one layer.
 struct ExpertLayout {
   int top_k = 0;
+  kernels::Activation activation = kernels::Activation::swiglu;
   ExpertProjection gate, up, down;
   cache::LayerExperts records;
 
@@ -34,9 +40,9 @@ struct ExpertLayout {
   std::uint64_t expert_bytes() const;
 };
 
-/// Finds the experts of a layer, stacked (MLX) or one matrix per expert (Hugging Face), and checks their tensors.
-/// Throws Error naming the tensor.
+/// Finds the experts of a layer in the first of its layouts that the checkpoint has, and checks their tensors. `width`
+/// is what goes in and comes out: hidden, or the latent. Throws Error naming the tensor.
 ExpertLayout find_experts(const stream::Checkpoint& checkpoint, const Quantization& quantization, const MoeSpec& spec,
-                          int hidden);
+                          int width);
 
 }  // namespace sluice::model

@@ -62,7 +62,7 @@ std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const
   info.directory = directory;
   info.hidden = plan.spec.hidden;
   info.vocabulary = plan.spec.vocabulary;
-  info.layers = static_cast<int>(plan.spec.layers.size());
+  info.layers = plan.spec.layers;
   info.context = plan.context;
   info.moe_layers = static_cast<int>(plan.experts.size());
   info.experts = plan.expert_count();
@@ -89,7 +89,7 @@ std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const
   return model;
 }
 
-Session Model::new_session() const { return {state_->plan->kv_shapes, state_->plan->context}; }
+Session Model::new_session() const { return Session(state_->plan->session); }
 
 void Model::forward(std::span<const SequenceStep> steps, LogitsSink sink) { state_->forward(steps, sink); }
 

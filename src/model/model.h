@@ -11,6 +11,7 @@
 
 #include "cache/expert_cache.h"
 #include "kernels/thread_team.h"
+#include "model/route_observer.h"
 #include "model/session.h"
 #include "model/settings.h"
 #include "model/spec.h"
@@ -32,11 +33,6 @@ struct SequenceStep {
 /// Receives the logits of one wanted row: the index of its step, the row in that step, f32 [vocabulary]. The span is
 /// valid during the call; the receiver may overwrite it.
 using LogitsSink = kernels::FunctionRef<void(int step, int row, std::span<float> logits)>;
-
-/// Sees every routing decision: MoE layer, row of the pass, chosen ids and their weights [top_k], ids in descending
-/// order of router probability.
-using RouteObserver =
-    std::function<void(int moe_layer, int row, std::span<const int> ids, std::span<const float> weights)>;
 
 /// Told during load: bytes of dense weights read so far and in all.
 using LoadProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;

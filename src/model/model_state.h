@@ -8,18 +8,12 @@
 
 #include "kernels/matmul.h"
 #include "kernels/workspace.h"
+#include "model/layers/layers.h"
 #include "model/model.h"
 #include "model/moe.h"
 #include "model/plan.h"
 
 namespace sluice::model {
-
-/// One pass: the tokens of all steps in a row, each knowing its sequence and position.
-struct PassRow {
-  Session* session;
-  int token;
-  int position;
-};
 
 struct Model::State {
   State(std::unique_ptr<ModelPlan> planned, const RuntimeSettings& chosen, int threads);
@@ -44,11 +38,9 @@ struct Model::State {
   std::optional<double> disk_bandwidth;  // bytes per second, once probed
 
  private:
-  void run_layers(float* x, cache::Phase phase);
-  void attention(int layer, const float* h, float* out);
-  void feed_forward(int layer, const float* h, float* out, cache::Phase phase);
-  void route(const MoeSpec& spec, const MoeWeights& weights, const float* h, std::span<int> ids,
-             std::span<float> route_weights);
+  void run_blocks(std::span<const PassRow> pass_rows, cache::Phase phase, float* x);
+  /// [T, words] for the positions that sparse attention selects; empty for models without it.
+  std::span<std::uint64_t> take_selection(int count);
   void emit_logits(std::span<const SequenceStep> steps, const float* x, LogitsSink sink);
 };
 

@@ -66,12 +66,14 @@ MoeExecutor::Routes MoeExecutor::sort_routes(const MoeBatch& batch, int experts,
   return routes;
 }
 
-void MoeExecutor::run(const MoeBatch& batch, float* y, Workspace& workspace) {
+void MoeExecutor::run(const MoeBatch& batch, float* y, kernels::FunctionRef<void()> while_reading,
+                      Workspace& workspace) {
   const Workspace::Mark mark(workspace);
   const ExpertLayout& layout = layouts_[static_cast<std::size_t>(batch.layer)];
   const int hidden = layout.down.rows;
   const Routes routes = sort_routes(batch, layout.records.experts, layout.top_k, workspace);
   cache::Lease lease = cache_.acquire(batch.layer, routes.distinct, batch.phase, batch.step);
+  while_reading();
   const bool may_fuse = path_ == MoePath::fused || path_ == MoePath::automatic;
   if (may_fuse && batch.rows == 1 && lease.all_resident()) {
     run_fused(layout, routes, lease.next(), batch, y, workspace);
@@ -94,7 +96,7 @@ void MoeExecutor::run_fused(const ExpertLayout& layout, const Routes& routes, st
         std::lower_bound(routes.distinct.begin(), routes.distinct.end(), expert.id) - routes.distinct.begin();
     experts[static_cast<std::size_t>(rank)] = layout.views(expert.parts);
   }
-  kernels::moe_fused(context_, experts, routes.weights, kernels::Activation::swiglu, batch.x, y, workspace);
+  kernels::moe_fused(context_, experts, routes.weights, layout.activation, batch.x, y, workspace);
 }
 
 void MoeExecutor::run_batch(const ExpertLayout& layout, const Routes& routes, std::span<const ReadyExpert> ready,
@@ -128,42 +130,32 @@ void MoeExecutor::run_batch(const ExpertLayout& layout, const Routes& routes, st
   }
   job_begin[ready.size()] = job;
 
-  const int width = layout.gate.rows;
+  const int width = layout.up.rows;
+  const bool has_gate = layout.gate.rows > 0;
   const int jobs = static_cast<int>(count);
   const auto inner_size = count * static_cast<std::size_t>(width);
   const std::span<float> inner = workspace.take<float>(inner_size);
-  switch (path_) {
-    case MoePath::automatic:
-    case MoePath::fused:
-    case MoePath::stacked:
-      kernels::gather_activated(context_, gate, up, kernels::Activation::swiglu, batch.x, batch.rows, in, inner.data(),
-                                workspace);
-      kernels::gather_matmul(context_, down, inner.data(), jobs, out, outputs, workspace);
-      break;
-    case MoePath::stacked_split: {
-      const std::span<float> up_rows = workspace.take<float>(inner_size);
-      kernels::gather_matmul(context_, gate, batch.x, batch.rows, in, inner.data(), workspace);
-      kernels::gather_matmul(context_, up, batch.x, batch.rows, in, up_rows.data(), workspace);
-      kernels::activate(context_, kernels::Activation::swiglu, inner.data(), up_rows.data(),
-                        static_cast<std::int64_t>(inner_size), inner.data());
-      kernels::gather_matmul(context_, down, inner.data(), jobs, out, outputs, workspace);
-      break;
+  const std::span<MatrixView> gates = gate.first(has_gate ? gate.size() : 0);
+  if (path_ != MoePath::stacked_split && path_ != MoePath::per_expert) {
+    kernels::gather_activated(context_, gates, up, layout.activation, batch.x, batch.rows, in, inner.data(), workspace);
+    kernels::gather_matmul(context_, down, inner.data(), jobs, out, outputs, workspace);
+    return;
+  }
+  // One dispatch per projection, for all experts or for one after the other.
+  const std::span<float> gate_rows = workspace.take<float>(has_gate ? inner_size : 0);
+  const std::size_t steps = path_ == MoePath::per_expert ? ready.size() : 1;
+  for (std::size_t i = 0; i < steps; ++i) {
+    const auto first = static_cast<std::size_t>(job_begin[i]);
+    const std::size_t last = steps == 1 ? count : static_cast<std::size_t>(job_begin[i + 1]);
+    const std::span<const GatherJob> part = in.subspan(first, last - first);
+    if (has_gate) {
+      kernels::gather_matmul(context_, gate, batch.x, batch.rows, part, gate_rows.data(), workspace);
     }
-    case MoePath::per_expert: {
-      const std::span<float> up_rows = workspace.take<float>(inner_size);
-      for (std::size_t i = 0; i < ready.size(); ++i) {
-        const auto first = static_cast<std::size_t>(job_begin[i]);
-        const auto n = static_cast<std::size_t>(job_begin[i + 1]) - first;
-        kernels::gather_matmul(context_, gate, batch.x, batch.rows, in.subspan(first, n), inner.data(), workspace);
-        kernels::gather_matmul(context_, up, batch.x, batch.rows, in.subspan(first, n), up_rows.data(), workspace);
-        float* rows = inner.data() + first * static_cast<std::size_t>(width);
-        kernels::activate(context_, kernels::Activation::swiglu, rows,
-                          up_rows.data() + first * static_cast<std::size_t>(width),
-                          static_cast<std::int64_t>(n) * width, rows);
-        kernels::gather_matmul(context_, down, inner.data(), jobs, out.subspan(first, n), outputs, workspace);
-      }
-      break;
-    }
+    kernels::gather_matmul(context_, up, batch.x, batch.rows, part, inner.data(), workspace);
+    const std::size_t at = first * static_cast<std::size_t>(width);
+    kernels::activate(context_, layout.activation, gate_rows.data() + at, inner.data() + at,
+                      static_cast<std::int64_t>(part.size()) * width, inner.data() + at);
+    kernels::gather_matmul(context_, down, inner.data(), jobs, out.subspan(first, part.size()), outputs, workspace);
   }
 }
 

@@ -1,12 +1,12 @@
 // Executes routed experts: the only place where leases and kernels meet.
 #pragma once
 
-#include <functional>
 #include <span>
 #include <vector>
 
 #include "cache/expert_cache.h"
 #include "kernels/matmul.h"
+#include "kernels/thread_team.h"
 #include "kernels/workspace.h"
 #include "model/expert_layout.h"
 #include "model/settings.h"
@@ -17,7 +17,7 @@ namespace sluice::model {
 struct MoeBatch {
   int layer = 0;                   // among the MoE layers
   int rows = 0;                    // T
-  const float* x = nullptr;        // [T, hidden]
+  const float* x = nullptr;        // [T, width of what the experts take]
   const int* ids = nullptr;        // [T, top_k], distinct within a row
   const float* weights = nullptr;  // [T, top_k]
   cache::Phase phase = cache::Phase::decode;
@@ -31,9 +31,10 @@ class MoeExecutor {
   MoeExecutor(const kernels::Context& context, cache::ExpertCache& cache, std::span<const ExpertLayout> layouts,
               MoePath path);
 
-  /// y [T, hidden] = sum over the row's experts, in ascending id, of weight * expert(x row). The result does not
-  /// depend on the path, on what is resident, or on the order in which reads land. Throws Error when a read fails.
-  void run(const MoeBatch& batch, float* y, kernels::Workspace& workspace);
+  /// y [T, as x] = sum over the row's experts, in ascending id, of weight * expert(x row). The result does not depend
+  /// on the path, on what is resident, or on the order in which reads land. `while_reading` is called once, when the
+  /// reads of missing experts are under way: for work that needs no expert. Throws Error when a read fails.
+  void run(const MoeBatch& batch, float* y, kernels::FunctionRef<void()> while_reading, kernels::Workspace& workspace);
 
  private:
   struct Routes;

@@ -1,12 +1,13 @@
 #include "model/plan.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/error.h"
 #include "cache/available_memory.h"
 #include "cache/expert_cache.h"
 #include "model/families/family.h"
-#include "model/session.h"
+#include "model/layers/layers.h"
 
 namespace sluice::model {
 namespace {
@@ -30,8 +31,8 @@ int chosen_context(const ModelSpec& spec, const RuntimeSettings& settings) {
 /// Applies --experts-per-token to every MoE layer; returns the number in use, 0 without MoE layers.
 int apply_experts_per_token(ModelSpec& spec, int asked, std::vector<std::string>& notices) {
   int top_k = 0;
-  for (LayerSpec& layer : spec.layers) {
-    auto* moe = std::get_if<MoeSpec>(&layer.feed_forward);
+  for (BlockSpec& block : spec.blocks) {
+    auto* moe = std::get_if<MoeSpec>(&block.operation);
     if (moe == nullptr) continue;
     if (asked > moe->experts) fail("--experts-per-token: {} asked for, the model has {} experts", asked, moe->experts);
     if (asked > 0 && asked != moe->top_k) {
@@ -48,36 +49,70 @@ int apply_experts_per_token(ModelSpec& spec, int asked, std::vector<std::string>
   return top_k;
 }
 
-/// Floats of scratch that one row of a pass takes: the sizes that forward() and MoeExecutor take from the workspace,
-/// layers one after the other, so the largest counts.
-std::uint64_t scratch_bytes_per_row(const ModelSpec& spec) {
-  // An input prepared for a quantized product: int16 values, and scales and sums per group of at least 16.
-  constexpr double kPreparedBytes = 2 + 8.0 / 16;
-  const double hidden = spec.hidden;
-  double largest = 0;
-  for (const LayerSpec& layer : spec.layers) {
-    const AttentionSpec& a = layer.attention;
-    const double q = static_cast<double>(a.heads) * a.head_dim;
-    const double kv = static_cast<double>(a.kv_heads) * a.head_dim;
-    const double attention = 4 * (2 * q + 2 * kv) + kPreparedBytes * (hidden + q);
-    double feed_forward = 0;
-    if (const auto* mlp = std::get_if<MlpSpec>(&layer.feed_forward)) {
-      feed_forward = 4 * 2.0 * mlp->width + kPreparedBytes * (hidden + mlp->width);
-    } else {
-      const auto& moe = std::get<MoeSpec>(layer.feed_forward);
-      // Router scores; per chosen expert its output, gate and up rows, prepared inputs, and the lists of jobs.
-      constexpr double kJobBytes = 64;
-      feed_forward = 4.0 * moe.experts +
-                     moe.top_k * (4 * (hidden + 2.0 * moe.width) + kPreparedBytes * (hidden + moe.width) + kJobBytes);
-    }
-    largest = std::max({largest, attention, feed_forward});
+/// What forward() and its blocks take from the workspace: blocks one after the other, so the largest counts.
+ScratchBytes scratch_bytes(const ModelPlan& plan) {
+  const ModelSpec& spec = plan.spec;
+  ScratchBytes largest;
+  for (const BlockSpec& block : spec.blocks) {
+    const auto needs =
+        std::visit([&](const auto& operation) { return scratch_bytes(operation, spec.hidden); }, block.operation);
+    largest = {std::max(largest.fixed, needs.fixed), std::max(largest.per_row, needs.per_row)};
   }
-  return static_cast<std::uint64_t>(4 * 3 * hidden + largest);  // x, its norm and a block's output stay throughout
+  // x, its norm and a block's output stay throughout; logits are computed a few rows at a time.
+  const double logits = static_cast<double>(kLogitRows) * sizeof(float) * (spec.vocabulary + spec.hidden);
+  return {largest.fixed + logits + 2 * kMiB,
+          largest.per_row + 4.0 * 3 * spec.hidden + 8.0 * static_cast<double>(plan.selection_words)};
 }
 
-/// Logits of the few rows that are computed together, and the workspace's rounding.
-std::uint64_t scratch_bytes_fixed(const ModelSpec& spec) {
-  return kLogitRows * sizeof(float) * static_cast<std::uint64_t>(spec.vocabulary + spec.hidden) + 2 * kMiB;
+/// The keys, values and states that a session of this model keeps.
+SessionShape session_shape(const ModelSpec& spec, DType type) {
+  SessionShape shape;
+  for (const BlockSpec& block : spec.blocks) {
+    const auto add_state = [&](int taps, int channels, std::size_t memory) {
+      shape.states.push_back({static_cast<std::size_t>(taps - 1) * static_cast<std::size_t>(channels), memory});
+    };
+    if (const auto* attention = std::get_if<AttentionSpec>(&block.operation)) {
+      shape.caches.push_back({{attention->kv_heads, attention->head_dim, type}, attention->window});
+    } else if (const auto* mla = std::get_if<MlaSpec>(&block.operation)) {
+      shape.caches.push_back({{1, mla->latent_dim + mla->rope_dim, type, mla->latent_dim}, 0});
+      if (mla->indexer) shape.caches.push_back({{1, mla->indexer->head_dim, type, mla->indexer->head_dim}, 0});
+    } else if (const auto* delta = std::get_if<DeltaNetSpec>(&block.operation)) {
+      add_state(delta->conv.taps, delta->shape.channels(),
+                static_cast<std::size_t>(delta->shape.value_width()) * static_cast<std::size_t>(delta->shape.key_dim));
+    } else if (const auto* kda = std::get_if<KdaSpec>(&block.operation)) {
+      const int width = kda->heads * kda->head_dim;
+      add_state(kda->conv.taps, 3 * width, static_cast<std::size_t>(width) * static_cast<std::size_t>(kda->head_dim));
+    } else if (const auto* mamba = std::get_if<Mamba2Spec>(&block.operation)) {
+      add_state(mamba->conv.taps, mamba->shape.channels(),
+                static_cast<std::size_t>(mamba->shape.inner()) * static_cast<std::size_t>(mamba->shape.state));
+    }
+  }
+  return shape;
+}
+
+bool has_indexer(const ModelSpec& spec) {
+  return std::any_of(spec.blocks.begin(), spec.blocks.end(), [](const BlockSpec& block) {
+    const auto* mla = std::get_if<MlaSpec>(&block.operation);
+    return mla != nullptr && mla->indexer.has_value();
+  });
+}
+
+/// Names of tensors that models carry and this program leaves aside: towers for pictures and sound, and heads that
+/// predict further tokens.
+std::optional<std::string> skipped_notice(const stream::Checkpoint& checkpoint) {
+  static constexpr std::string_view kSkipped[] = {
+      "vision_tower.", "model.visual.",      "visual.",      "model.vision_tower.", "multi_modal_projector.",
+      "mm_projector.", "model.audio_tower.", "audio_tower.", "embed_vision.",       "embed_audio."};
+  std::size_t count = 0;
+  std::uint64_t bytes = 0;
+  for (const stream::TensorInfo& tensor : checkpoint.tensors()) {
+    const auto matches = [&](std::string_view prefix) { return tensor.name.starts_with(prefix); };
+    if (std::none_of(std::begin(kSkipped), std::end(kSkipped), matches)) continue;
+    ++count;
+    bytes += tensor.bytes;
+  }
+  if (count == 0) return std::nullopt;
+  return fmt::format("text only: {} tensors for pictures and sound are skipped ({})", count, format_bytes(bytes));
 }
 
 cache::BudgetRequest budget_request(const ModelPlan& plan, const RuntimeSettings& settings) {
@@ -86,11 +121,11 @@ cache::BudgetRequest budget_request(const ModelPlan& plan, const RuntimeSettings
   request.cache_slots = settings.cache_slots;
   request.available_bytes = cache::available_memory().bytes;
   request.dense_bytes = plan.dense.memory_bytes();
-  request.kv_bytes = Session::kv_bytes(plan.kv_shapes, plan.context);
-  request.scratch_fixed_bytes = scratch_bytes_fixed(plan.spec);
-  request.scratch_bytes_per_token = scratch_bytes_per_row(plan.spec);
-  const int chunk = settings.prefill_chunk > 0 ? settings.prefill_chunk : kDefaultPrefillChunk;
-  request.wanted_chunk_tokens = std::min(chunk, plan.context);
+  request.kv_bytes = plan.session.bytes(plan.context);
+  const ScratchBytes scratch = scratch_bytes(plan);
+  request.scratch_fixed_bytes = static_cast<std::uint64_t>(scratch.fixed);
+  request.scratch_bytes_per_token = static_cast<std::uint64_t>(scratch.per_row);
+  request.wanted_chunk_tokens = plan.session.chunk;
   for (const ExpertLayout& layout : plan.experts) {
     request.layers.push_back({cache::slot_capacity(layout.records), layout.records.experts});
   }
@@ -103,32 +138,36 @@ cache::BudgetRequest budget_request(const ModelPlan& plan, const RuntimeSettings
 DType default_cache_type(const ModelSpec& spec) {
   constexpr std::uint64_t kExactPositionBytes = 16 * kKiB;
   std::uint64_t position_bytes = 0;
-  for (const LayerSpec& layer : spec.layers) {
-    position_bytes +=
-        2 * sizeof(float) * static_cast<std::uint64_t>(layer.attention.kv_heads * layer.attention.head_dim);
+  for (const SessionShape::Cache& cache : session_shape(spec, DType::f32).caches) {
+    position_bytes += cache.shape.block_bytes() / kernels::kKvBlock;
   }
   return position_bytes <= kExactPositionBytes ? DType::f32 : DType::f16;
 }
 
 ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettings& settings)
     : config(Config::load(directory)),
-      spec(build_spec(config)),
       checkpoint(stream::Checkpoint::open(directory)),
+      spec(build_spec(config, [this](std::string_view name) { return checkpoint.find(name); })),
       quantization(Quantization::from_config(config)),
       dense(checkpoint, quantization) {
   cache_type = settings.cache_type.value_or(default_cache_type(spec));
   context = chosen_context(spec, settings);
   top_k = apply_experts_per_token(spec, settings.experts_per_token, notices);
+  session = session_shape(spec, cache_type);
+  session.context = context;
+  session.chunk = std::min(settings.prefill_chunk > 0 ? settings.prefill_chunk : kDefaultPrefillChunk, context);
+  if (has_indexer(spec)) selection_words = (static_cast<std::size_t>(context) + 63) / 64;
   request_weights(spec, dense, weights);
-  for (const LayerSpec& layer : spec.layers) {
-    kv_shapes.push_back({layer.attention.kv_heads, layer.attention.head_dim, cache_type});
-    if (const auto* moe = std::get_if<MoeSpec>(&layer.feed_forward)) {
-      experts.push_back(find_experts(checkpoint, quantization, *moe, spec.hidden));
+  for (const BlockSpec& block : spec.blocks) {
+    if (const auto* moe = std::get_if<MoeSpec>(&block.operation)) {
+      const int width = moe->latent_dim > 0 ? moe->latent_dim : spec.hidden;
+      experts.push_back(find_experts(checkpoint, quantization, *moe, width));
     }
   }
   if (experts.empty() && settings.cache_slots) {
     notices.emplace_back("requested --cache-slots, got none because the model is dense");
   }
+  if (auto notice = skipped_notice(checkpoint)) notices.push_back(std::move(*notice));
   budget = cache::plan_budget(budget_request(*this, settings));
   notices.insert(notices.end(), budget.notices.begin(), budget.notices.end());
 }
@@ -155,9 +194,10 @@ std::uint64_t ModelPlan::token_expert_bytes() const {
 
 std::uint64_t ModelPlan::token_dense_bytes() const {
   // A token reads every dense matrix but the embedding, of which it reads one row; a tied embedding is the head too.
-  std::uint64_t bytes = dense.tensor_bytes();
+  std::uint64_t bytes = dense.weight_bytes();
   if (spec.head != spec.embedding) {
-    const MatrixTensors embedding = find_matrix(checkpoint, quantization, spec.embedding, spec.vocabulary, spec.hidden);
+    const MatrixTensors embedding =
+        find_matrix(checkpoint, quantization, {spec.embedding}, spec.vocabulary, spec.hidden);
     for (const auto* tensor : {embedding.codes, embedding.scales, embedding.biases}) {
       if (tensor != nullptr) bytes -= tensor->bytes;
     }

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "cache/budget.h"
-#include "kernels/attention.h"
 #include "model/config.h"
 #include "model/expert_layout.h"
 #include "model/quantization.h"
+#include "model/session.h"
 #include "model/settings.h"
 #include "model/spec.h"
 #include "model/weights.h"
@@ -31,16 +31,17 @@ struct ModelPlan {
   ModelPlan& operator=(const ModelPlan&) = delete;
 
   Config config;
-  ModelSpec spec;
   stream::Checkpoint checkpoint;
+  ModelSpec spec;
   Quantization quantization;
   ModelWeights weights;  // views are filled by dense.load()
   DenseLoader dense;
-  std::vector<ExpertLayout> experts;        // [MoE layers]
-  std::vector<kernels::KvShape> kv_shapes;  // [layers]
-  DType cache_type = DType::f16;            // of keys and values
-  int context = 0;                          // positions
-  int top_k = 0;                            // experts per token, as it will be used; 0 for dense models
+  std::vector<ExpertLayout> experts;  // [MoE blocks]
+  SessionShape session;
+  DType cache_type = DType::f16;    // of keys and values
+  std::size_t selection_words = 0;  // per row of a pass, for sparse attention
+  int context = 0;                  // positions
+  int top_k = 0;                    // experts per token, as it will be used; 0 for dense models
   cache::Budget budget;
   std::vector<std::string> notices;  // "requested X, got Y because Z"
 

@@ -1,9 +1,8 @@
 #include "model/quantization.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <nlohmann/json.hpp>
-#include <vector>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -60,24 +59,24 @@ Format parse_format(const json& object, const std::string& where) {
   fail("{}: quantization mode '{}' is not supported; known modes: affine, mxfp4, nvfp4, mxfp8", where, printable(mode));
 }
 
-void check_shape(const stream::Checkpoint& checkpoint, const stream::TensorInfo& tensor, std::int64_t rows,
-                 std::int64_t cols, int stack) {
-  std::vector<std::int64_t> expected{rows, cols};
-  if (stack > 0) expected.insert(expected.begin(), stack);
-  if (tensor.shape != expected) {
-    fail("{}: tensor '{}' has shape [{}], expected [{}]",
-         checkpoint.files()[static_cast<std::size_t>(tensor.file)].path.string(), tensor.name,
-         fmt::join(tensor.shape, ", "), fmt::join(expected, ", "));
+/// Throws Error unless weights that compressed-tensors packed are what Kimi-K2 ships: signed 4-bit codes in groups of
+/// 32, each with a scale and no zero point.
+void check_compressed_tensors(const json& object, const std::string& where) {
+  const json empty = json::object();
+  const auto at = [&](const json& in, const char* key) -> const json& {
+    const auto found = in.find(key);
+    return found != in.end() && found->is_object() ? *found : empty;
+  };
+  const json& weights = at(at(at(object, "config_groups"), "group_0"), "weights");
+  const json expected = {{"num_bits", 4}, {"group_size", 32}, {"symmetric", true}, {"type", "int"}};
+  for (const auto& [key, value] : expected.items()) {
+    const json found = weights.value(key, json());
+    if (found != value) {
+      fail("{}: '{}' of compressed weights is {}, expected {}; convert the model to MLX form", where, key, found.dump(),
+           value.dump());
+    }
   }
 }
-
-[[noreturn]] void fail_dtype(const stream::Checkpoint& checkpoint, const stream::TensorInfo& tensor,
-                             std::string_view expected) {
-  fail("{}: tensor '{}' is {}, expected {}", checkpoint.files()[static_cast<std::size_t>(tensor.file)].path.string(),
-       tensor.name, name_of(tensor.dtype), expected);
-}
-
-bool is_float(DType type) { return type == DType::f32 || type == DType::f16 || type == DType::bf16; }
 
 }  // namespace
 
@@ -85,14 +84,20 @@ Quantization Quantization::from_config(const Config& config) {
   Quantization result;
   result.file_ = config.file();
   const char* key = config.has("quantization") ? "quantization" : "quantization_config";
-  if (!config.has(key)) return result;
-  const json& object = config.object().at(key);
-  if (!object.is_object()) config.refuse(key, "an object");
-  if (const auto method = object.find("quant_method"); method != object.end()) {
-    fail("{}: '{}' has quant_method {}, which is not supported; convert the model to MLX form", config.file(), key,
-         method->dump());
+  if (!config.has(key)) {
+    const bool nested = config.has("text_config") && config.child("text_config").has("quantization_config");
+    return nested ? from_config(config.child("text_config")) : result;
   }
+  const json& object = config.child(key).object();
   const std::string where = fmt::format("{}: '{}'", config.file(), key);
+  if (const auto method = object.find("quant_method"); method != object.end()) {
+    if (*method == "compressed-tensors") {
+      check_compressed_tensors(object, where);
+    } else if (*method != "fp8" && *method != "mxfp4") {
+      fail("{}: quant_method {} is not supported; convert the model to MLX form", where, method->dump());
+    }
+    return result;
+  }
   result.top_ = parse_format(object, where);
   for (const auto& [path, value] : object.items()) {
     const std::string at = fmt::format("{} of '{}'", where, printable(path));
@@ -110,41 +115,6 @@ std::optional<Format> Quantization::format(const std::string& module, bool has_s
   if (!has_scales) return std::nullopt;
   if (!top_) fail("{}: '{}.scales' exists but the config has no 'quantization'", file_, module);
   return top_;
-}
-
-MatrixTensors find_matrix(const stream::Checkpoint& checkpoint, const Quantization& quantization,
-                          const std::string& module, int rows, int cols, int stack) {
-  MatrixTensors found;
-  found.codes = &checkpoint.get(module + ".weight");
-  const bool has_scales = checkpoint.find(module + ".scales") != nullptr;
-  const std::optional<Format> format = quantization.format(module, has_scales);
-  if (!format) {
-    if (!is_float(found.codes->dtype)) fail_dtype(checkpoint, *found.codes, "F32, F16 or BF16 (it is not quantized)");
-    found.format = kernels::plain_format(found.codes->dtype);
-    check_shape(checkpoint, *found.codes, rows, cols, stack);
-    return found;
-  }
-  found.format = *format;
-  if (const std::string problem = kernels::format_problem(found.format, cols); !problem.empty()) {
-    fail("{}: tensor '{}': {}", checkpoint.directory().string(), found.codes->name, problem);
-  }
-  if (found.codes->dtype != DType::u32) fail_dtype(checkpoint, *found.codes, "U32 (packed codes)");
-  check_shape(checkpoint, *found.codes, rows, static_cast<std::int64_t>(cols) * found.format.bits / 32, stack);
-  const std::int64_t groups = cols / found.format.group;
-  found.scales = &checkpoint.get(module + ".scales");
-  check_shape(checkpoint, *found.scales, rows, groups, stack);
-  if (!kernels::has_biases(found.format)) {
-    if (found.scales->dtype != DType::u8) fail_dtype(checkpoint, *found.scales, "U8");
-    return found;
-  }
-  if (!is_float(found.scales->dtype)) fail_dtype(checkpoint, *found.scales, "F32, F16 or BF16");
-  found.format.scale_type = found.scales->dtype;
-  found.biases = &checkpoint.get(module + ".biases");
-  check_shape(checkpoint, *found.biases, rows, groups, stack);
-  if (found.biases->dtype != found.scales->dtype) {
-    fail_dtype(checkpoint, *found.biases, fmt::format("{} as its scales are", name_of(found.scales->dtype)));
-  }
-  return found;
 }
 
 }  // namespace sluice::model

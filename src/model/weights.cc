@@ -1,211 +1,170 @@
 #include "model/weights.h"
 
-#include <algorithm>
-#include <array>
-#include <map>
-
-#include "base/error.h"
-#include "kernels/matmul.h"
+#include "model/kv_b_split.h"
 
 namespace sluice::model {
-
-using kernels::MatrixView;
-using stream::TensorInfo;
-
 namespace {
 
-/// Tensors closer than this in a file are read as one region: reading 64 KiB more costs less than another request.
-constexpr std::uint64_t kMergeGap = 64 * 1024;
+/// Requests the weights of one block after the other, and numbers their caches and states.
+class Requests {
+ public:
+  Requests(DenseLoader& loader, int hidden) : loader_(loader), hidden_(hidden) {}
 
-/// Bytes of one read: large enough for the drive's full rate, small enough to keep several in flight.
-constexpr std::uint64_t kReadBytes = 1 << 20;
-
-/// Kernels may load a few bytes past the end of a matrix.
-constexpr std::uint64_t kTailSlack = 64;
-
-}  // namespace
-
-struct DenseLoader::Region {
-  int file = 0;
-  std::uint64_t begin = 0;  // bytes in the file
-  std::uint64_t end = 0;
-  std::uint64_t arena = 0;  // offset of the region's aligned window in the arena
-
-  std::uint64_t window_bytes() const {
-    return round_up(end + kTailSlack, kIoAlignment) - round_down(begin, kIoAlignment);
+  void operator()(const AttentionSpec& spec, OperationWeights& operation) {
+    auto& weights = start<AttentionWeights>(spec, operation);
+    const int q_rows = spec.heads * spec.head_dim;
+    const int kv_rows = spec.kv_heads * spec.head_dim;
+    loader_.matrix(spec.q, spec.output_gate ? 2 * q_rows : q_rows, hidden_, weights.q);
+    loader_.matrix(spec.k, kv_rows, hidden_, weights.k);
+    if (!spec.v.path.empty()) loader_.matrix(spec.v, kv_rows, hidden_, weights.v);
+    loader_.matrix(spec.o, hidden_, q_rows, weights.o);
+    if (spec.qk_norm != QkNorm::none) {
+      const bool all = spec.qk_norm == QkNorm::all_heads;
+      loader_.vector(spec.q_norm, all ? q_rows : spec.head_dim, weights.q_norm);
+      loader_.vector(spec.k_norm, all ? kv_rows : spec.head_dim, weights.k_norm);
+    }
+    if (!spec.sinks.empty()) loader_.vector({spec.sinks}, spec.heads, weights.sinks);
+    weights.cache = caches_++;
   }
-};
 
-DenseLoader::DenseLoader(const stream::Checkpoint& checkpoint, const Quantization& quantization)
-    : checkpoint_(checkpoint), quantization_(quantization) {}
-
-void DenseLoader::matrix(const std::string& module, int rows, int cols, MatrixView& target) {
-  const MatrixTensors tensors = find_matrix(checkpoint_, quantization_, module, rows, cols);
-  for (const TensorInfo* tensor : {tensors.codes, tensors.scales, tensors.biases}) {
-    if (tensor != nullptr) wanted_.push_back(tensor);
-  }
-  matrices_.push_back({tensors, rows, cols, &target});
-}
-
-void DenseLoader::vector(const std::string& name, int n, std::span<const float>& target) {
-  const TensorInfo& tensor = checkpoint_.get(name);
-  const std::string problem = kernels::format_problem(kernels::plain_format(tensor.dtype), n);
-  if (tensor.shape != std::vector<std::int64_t>{n} || !problem.empty()) {
-    fail("{}: tensor '{}' is {} with {} elements, expected [{}] in F32, F16 or BF16", checkpoint_.directory().string(),
-         name, name_of(tensor.dtype), tensor.bytes / size_of(tensor.dtype), n);
-  }
-  wanted_.push_back(&tensor);
-  vectors_.push_back({&tensor, &target});
-}
-
-std::vector<DenseLoader::Region> DenseLoader::plan_regions() const {
-  std::vector<const TensorInfo*> sorted = wanted_;
-  std::sort(sorted.begin(), sorted.end(), [](const TensorInfo* a, const TensorInfo* b) {
-    return std::pair(a->file, a->offset) < std::pair(b->file, b->offset);
-  });
-  std::vector<Region> regions;
-  for (const TensorInfo* tensor : sorted) {
-    const std::uint64_t end = tensor->offset + tensor->bytes;
-    if (!regions.empty() && regions.back().file == tensor->file && tensor->offset <= regions.back().end + kMergeGap) {
-      regions.back().end = std::max(regions.back().end, end);
+  void operator()(const MlaSpec& spec, OperationWeights& operation) {
+    auto& weights = start<MlaWeights>(spec, operation);
+    if (spec.q_latent_dim > 0) {
+      loader_.matrix(spec.q_a, spec.q_latent_dim, hidden_, weights.q_a);
+      loader_.vector(spec.q_a_norm, spec.q_latent_dim, weights.q_a_norm);
+    }
+    const int q_cols = spec.q_latent_dim > 0 ? spec.q_latent_dim : hidden_;
+    loader_.matrix(spec.q, spec.heads * (spec.nope_dim + spec.rope_dim), q_cols, weights.q);
+    loader_.matrix(spec.kv_a, spec.latent_dim + spec.rope_dim, hidden_, weights.kv_a);
+    loader_.vector(spec.kv_a_norm, spec.latent_dim, weights.kv_a_norm);
+    if (has_matrix(loader_.checkpoint(), spec.embed_q)) {
+      loader_.stack(spec.embed_q, spec.heads, spec.latent_dim, spec.nope_dim, weights.embed_q);
+      loader_.stack(spec.unembed_out, spec.heads, spec.value_dim, spec.latent_dim, weights.unembed_out);
     } else {
-      regions.push_back({tensor->file, tensor->offset, end, 0});
+      request_kv_b_split(spec, loader_, weights.embed_q, weights.unembed_out);
     }
+    loader_.matrix(spec.o, hidden_, spec.heads * spec.value_dim, weights.o);
+    weights.cache = caches_++;
+    if (!spec.indexer) return;
+    const IndexerSpec& indexer = *spec.indexer;
+    IndexerWeights& index = weights.indexer.emplace();
+    loader_.matrix(indexer.q, indexer.heads * indexer.head_dim, q_cols, index.q);
+    loader_.matrix(indexer.k, indexer.head_dim, hidden_, index.k);
+    loader_.matrix(indexer.weights, indexer.heads, hidden_, index.weights);
+    loader_.vector({indexer.k_norm}, indexer.head_dim, index.k_norm);
+    loader_.vector({indexer.k_norm_bias}, indexer.head_dim, index.k_norm_bias);
+    index.cache = caches_++;
   }
-  std::uint64_t used = 0;
-  for (Region& region : regions) {
-    region.arena = used;
-    used += region.window_bytes();
-  }
-  return regions;
-}
 
-std::uint64_t DenseLoader::memory_bytes() const {
-  const std::vector<Region> regions = plan_regions();
-  std::uint64_t bytes = regions.empty() ? 0 : regions.back().arena + regions.back().window_bytes();
-  for (const VectorTarget& target : vectors_)
-    bytes += target.tensor->bytes / size_of(target.tensor->dtype) * sizeof(float);
-  return bytes;
-}
-
-std::uint64_t DenseLoader::tensor_bytes() const {
-  std::vector<const TensorInfo*> unique = wanted_;  // tied weights are asked for twice
-  std::sort(unique.begin(), unique.end());
-  unique.erase(std::unique(unique.begin(), unique.end()), unique.end());
-  std::uint64_t bytes = 0;
-  for (const TensorInfo* tensor : unique) bytes += tensor->bytes;
-  return bytes;
-}
-
-void DenseLoader::read_regions(std::span<const Region> regions, stream::Reader& reader,
-                               const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
-  std::uint64_t total = 0;
-  for (const Region& region : regions) total += region.end - region.begin;
-  std::uint64_t done = 0;
-  std::array<stream::Completion, 64> completions;
-  const auto collect = [&](bool wait) {
-    const std::size_t count = reader.poll(completions, wait);
-    for (const stream::Completion& completion : std::span(completions).first(count)) {
-      if (!completion.error.empty()) {
-        const std::string error(completion.error);
-        while (reader.outstanding() > 0) reader.poll(completions, true);  // the kernel still writes to the arena
-        throw Error(error);
-      }
-      done += completion.tag;
+  void operator()(const DeltaNetSpec& spec, OperationWeights& operation) {
+    auto& weights = start<DeltaNetWeights>(spec, operation);
+    weights.in.resize(spec.in.size());
+    for (std::size_t i = 0; i < spec.in.size(); ++i) {
+      loader_.matrix({spec.in[i].path}, spec.in[i].rows, hidden_, weights.in[i]);
     }
-    if (count > 0 && progress) progress(done, total);
-  };
-  if (progress) progress(0, total);
-  constexpr std::size_t kMostOutstanding = 256;  // bounds the queue, not the drive
-  for (const Region& region : regions) {
-    const std::uint64_t first = round_down(region.begin, kIoAlignment);
-    const std::uint64_t last = round_up(region.end, kIoAlignment);
-    for (std::uint64_t at = first; at < last; at += kReadBytes) {
-      const std::uint64_t length = std::min(kReadBytes, last - at);
-      const std::uint64_t needed = std::min(at + length, region.end) - at;
-      const std::uint64_t counted = needed - (at == first ? region.begin - first : 0);
-      const stream::Read read{region.file,
-                              at,
-                              static_cast<std::uint32_t>(length),
-                              static_cast<std::uint32_t>(needed),
-                              arena_.data() + region.arena + (at - first),
-                              counted};
-      reader.submit(std::span(&read, 1));
-      collect(reader.outstanding() >= kMostOutstanding);
+    loader_.convolution(spec.conv, spec.shape.channels(), weights.conv);
+    loader_.vector({spec.dt_bias}, spec.shape.value_heads, weights.dt_bias);
+    loader_.vector({spec.a_log}, spec.shape.value_heads, weights.a_log);
+    loader_.vector({spec.norm}, spec.shape.value_dim, weights.norm);
+    loader_.matrix(spec.out, hidden_, spec.shape.value_width(), weights.out);
+    weights.state = states_++;
+  }
+
+  void operator()(const KdaSpec& spec, OperationWeights& operation) {
+    auto& weights = start<KdaWeights>(spec, operation);
+    const int width = spec.heads * spec.head_dim;
+    loader_.matrix(spec.q, width, hidden_, weights.q);
+    loader_.matrix(spec.k, width, hidden_, weights.k);
+    loader_.matrix(spec.v, width, hidden_, weights.v);
+    loader_.matrix(spec.f_a, spec.head_dim, hidden_, weights.f_a);
+    loader_.matrix(spec.f_b, width, spec.head_dim, weights.f_b);
+    loader_.matrix(spec.g_a, spec.head_dim, hidden_, weights.g_a);
+    loader_.matrix(spec.g_b, width, spec.head_dim, weights.g_b);
+    loader_.matrix(spec.beta, spec.heads, hidden_, weights.beta);
+    loader_.convolution(spec.conv, 3 * width, weights.conv);
+    loader_.vector({spec.dt_bias}, width, weights.dt_bias);
+    loader_.vector({spec.a_log}, spec.heads, weights.a_log, spec.head_dim);
+    loader_.vector({spec.norm}, spec.head_dim, weights.norm);
+    loader_.matrix(spec.o, hidden_, width, weights.o);
+    weights.state = states_++;
+  }
+
+  void operator()(const Mamba2Spec& spec, OperationWeights& operation) {
+    auto& weights = start<Mamba2Weights>(spec, operation);
+    loader_.matrix(spec.in, spec.shape.projected(), hidden_, weights.in);
+    loader_.convolution(spec.conv, spec.shape.channels(), weights.conv);
+    if (!spec.conv.bias.empty()) loader_.vector({spec.conv.bias}, spec.shape.channels(), weights.conv_bias);
+    loader_.vector({spec.dt_bias}, spec.shape.heads, weights.dt_bias);
+    loader_.vector({spec.a_log}, spec.shape.heads, weights.a_log);
+    loader_.vector({spec.d}, spec.shape.heads, weights.d);
+    loader_.vector({spec.norm}, spec.shape.inner(), weights.norm);
+    loader_.matrix(spec.out, hidden_, spec.shape.inner(), weights.out);
+    weights.state = states_++;
+  }
+
+  void operator()(const MlpSpec& spec, OperationWeights& operation) {
+    request(spec, start<MlpWeights>(spec, operation));
+  }
+
+  void operator()(const MoeSpec& spec, OperationWeights& operation) {
+    auto& weights = start<MoeWeights>(spec, operation);
+    loader_.matrix(spec.router.linear, spec.experts, hidden_, weights.router);
+    if (!spec.router.correction.empty()) loader_.vector({spec.router.correction}, spec.experts, weights.correction);
+    if (!spec.router.expert_scale.empty()) {
+      loader_.vector({spec.router.expert_scale}, spec.experts, weights.expert_scale);
     }
+    if (spec.latent_dim > 0) {
+      loader_.matrix(spec.latent_in, spec.latent_dim, hidden_, weights.latent_in);
+      loader_.matrix(spec.latent_out, hidden_, spec.latent_dim, weights.latent_out);
+    }
+    if (spec.shared) request(*spec.shared, weights.shared.emplace());
+    if (!spec.shared_gate.path.empty()) loader_.matrix(spec.shared_gate, 1, hidden_, weights.shared_gate);
+    if (spec.norms) {
+      loader_.vector(spec.norms->router_in, hidden_, weights.router_in);
+      loader_.vector(spec.norms->experts_in, hidden_, weights.experts_in);
+      loader_.vector(spec.norms->experts_out, hidden_, weights.experts_out);
+      loader_.vector(spec.norms->shared_out, hidden_, weights.shared_out);
+    }
+    weights.index = moe_blocks_++;
   }
-  while (reader.outstanding() > 0) collect(true);
-}
 
-void DenseLoader::load(stream::Reader& reader, const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
-  const std::vector<Region> regions = plan_regions();
-  if (!regions.empty()) {
-    arena_ = Buffer::allocate(regions.back().arena + regions.back().window_bytes(), "dense weights");
+ private:
+  template <typename Weights, typename Spec>
+  static Weights& start(const Spec& spec, OperationWeights& operation) {
+    Weights& weights = operation.emplace<Weights>();
+    weights.spec = &spec;
+    return weights;
   }
-  read_regions(regions, reader, progress);
-  const auto address = [&](const TensorInfo* tensor) -> const std::byte* {
-    if (tensor == nullptr) return nullptr;
-    const auto after =
-        std::upper_bound(regions.begin(), regions.end(), std::pair(tensor->file, tensor->offset),
-                         [](const auto& key, const Region& r) { return key < std::pair(r.file, r.begin); });
-    const Region& region = *std::prev(after);
-    return arena_.data() + region.arena + (tensor->offset - round_down(region.begin, kIoAlignment));
-  };
-  for (const MatrixTarget& target : matrices_) {
-    *target.view = kernels::make_view(target.tensors.format, target.rows, target.cols, address(target.tensors.codes),
-                                      address(target.tensors.scales), address(target.tensors.biases));
+
+  void request(const MlpSpec& spec, MlpWeights& weights) {
+    weights.spec = &spec;
+    if (!spec.gate.path.empty()) loader_.matrix(spec.gate, spec.width, hidden_, weights.gate);
+    loader_.matrix(spec.up, spec.width, hidden_, weights.up);
+    loader_.matrix(spec.down, hidden_, spec.width, weights.down);
   }
-  for (const VectorTarget& target : vectors_) {
-    const auto n = static_cast<int>(target.tensor->shape[0]);
-    const MatrixView stored =
-        kernels::make_view(kernels::plain_format(target.tensor->dtype), 1, n, address(target.tensor), nullptr, nullptr);
-    std::vector<float>& values = floats_.emplace_back(static_cast<std::size_t>(n));
-    kernels::dequantize_row(stored, 0, values.data());
-    *target.view = values;
-  }
-}
 
-namespace {
-
-void request_attention(const AttentionSpec& spec, int hidden, DenseLoader& loader, AttentionWeights& weights) {
-  const int q_rows = spec.heads * spec.head_dim;
-  const int kv_rows = spec.kv_heads * spec.head_dim;
-  loader.matrix(spec.q, q_rows, hidden, weights.q);
-  loader.matrix(spec.k, kv_rows, hidden, weights.k);
-  loader.matrix(spec.v, kv_rows, hidden, weights.v);
-  loader.matrix(spec.o, hidden, q_rows, weights.o);
-  loader.vector(spec.q_norm, spec.head_dim, weights.q_norm);
-  loader.vector(spec.k_norm, spec.head_dim, weights.k_norm);
-}
-
-void request_mlp(const MlpSpec& spec, int hidden, DenseLoader& loader, MlpWeights& weights) {
-  loader.matrix(spec.gate, spec.width, hidden, weights.gate);
-  loader.matrix(spec.up, spec.width, hidden, weights.up);
-  loader.matrix(spec.down, hidden, spec.width, weights.down);
-}
+  DenseLoader& loader_;
+  int hidden_;
+  int caches_ = 0;
+  int states_ = 0;
+  int moe_blocks_ = 0;
+};
 
 }  // namespace
 
 void request_weights(const ModelSpec& spec, DenseLoader& loader, ModelWeights& weights) {
-  loader.matrix(spec.embedding, spec.vocabulary, spec.hidden, weights.embedding);
+  loader.matrix({spec.embedding}, spec.vocabulary, spec.hidden, weights.embedding);
   loader.vector(spec.final_norm, spec.hidden, weights.final_norm);
-  loader.matrix(spec.head, spec.vocabulary, spec.hidden, weights.head);
-  weights.layers.resize(spec.layers.size());
-  int moe_layers = 0;
-  for (std::size_t l = 0; l < spec.layers.size(); ++l) {
-    const LayerSpec& layer = spec.layers[l];
-    LayerWeights& target = weights.layers[l];
-    loader.vector(layer.input_norm, spec.hidden, target.input_norm);
-    request_attention(layer.attention, spec.hidden, loader, target.attention);
-    loader.vector(layer.post_attention_norm, spec.hidden, target.post_attention_norm);
-    if (const auto* dense = std::get_if<MlpSpec>(&layer.feed_forward)) {
-      request_mlp(*dense, spec.hidden, loader, target.feed_forward.emplace<MlpWeights>());
-    } else {
-      const auto& moe = std::get<MoeSpec>(layer.feed_forward);
-      auto& moe_weights = target.feed_forward.emplace<MoeWeights>();
-      moe_weights.index = moe_layers++;
-      loader.matrix(moe.router, moe.experts, spec.hidden, moe_weights.router);
-    }
+  loader.matrix({spec.head}, spec.vocabulary, spec.hidden, weights.head);
+  weights.blocks.resize(spec.blocks.size());
+  Requests requests(loader, spec.hidden);
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+    const BlockSpec& block = spec.blocks[i];
+    BlockWeights& target = weights.blocks[i];
+    loader.vector(block.norm, spec.hidden, target.norm);
+    std::visit([&](const auto& operation) { requests(operation, target.operation); }, block.operation);
+    if (block.post_norm) loader.vector(*block.post_norm, spec.hidden, target.post_norm);
+    if (!block.output_scale.empty()) loader.vector({block.output_scale}, 1, target.output_scale);
   }
 }
 

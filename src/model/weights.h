@@ -1,101 +1,104 @@
-// The dense weights of a model in memory, and how they get there.
+// The dense weights of a model, block by block as its spec names them. Filled by DenseLoader::load().
 #pragma once
 
-#include <cstdint>
-#include <deque>
-#include <functional>
+#include <optional>
 #include <span>
-#include <string>
 #include <variant>
 #include <vector>
 
-#include "base/memory.h"
 #include "kernels/matrix_view.h"
-#include "model/quantization.h"
+#include "model/dense_loader.h"
 #include "model/spec.h"
-#include "stream/checkpoint.h"
-#include "stream/reader.h"
 
 namespace sluice::model {
 
+// `cache` and `state` number the session's key-value caches and recurrent states.
+
 struct AttentionWeights {
-  kernels::MatrixView q, k, v;            // [heads * head_dim, hidden], k and v with kv_heads
-  kernels::MatrixView o;                  // [hidden, heads * head_dim]
-  std::span<const float> q_norm, k_norm;  // [head_dim]
+  const AttentionSpec* spec = nullptr;
+  kernels::MatrixView q, k, v, o;
+  std::span<const float> q_norm, k_norm, sinks;  // empty if there is none
+  int cache = 0;
+};
+
+struct IndexerWeights {
+  kernels::MatrixView q, k, weights;
+  std::span<const float> k_norm, k_norm_bias;
+  int cache = 0;  // of its keys
+};
+
+struct MlaWeights {
+  const MlaSpec* spec = nullptr;
+  kernels::MatrixView q_a, q, kv_a, o;
+  std::span<const float> q_a_norm, kv_a_norm;
+  kernels::MatrixView embed_q;      // [heads * latent, nope]
+  kernels::MatrixView unembed_out;  // [heads * value, latent]
+  std::optional<IndexerWeights> indexer;
+  int cache = 0;  // of latent | rotated key
+};
+
+struct DeltaNetWeights {
+  const DeltaNetSpec* spec = nullptr;
+  std::vector<kernels::MatrixView> in;  // as spec->in
+  std::span<const float> conv;          // [taps, channels]
+  std::span<const float> dt_bias, a_log, norm;
+  kernels::MatrixView out;
+  int state = 0;
+};
+
+struct KdaWeights {
+  const KdaSpec* spec = nullptr;
+  kernels::MatrixView q, k, v, f_a, f_b, g_a, g_b, beta, o;
+  std::span<const float> conv;            // [taps, 3 * heads * head_dim]
+  std::span<const float> dt_bias, a_log;  // [heads * head_dim]
+  std::span<const float> norm;            // [head_dim]
+  int state = 0;
+};
+
+struct Mamba2Weights {
+  const Mamba2Spec* spec = nullptr;
+  kernels::MatrixView in, out;
+  std::span<const float> conv;       // [taps, channels]
+  std::span<const float> conv_bias;  // empty if there is none
+  std::span<const float> dt_bias, a_log, d, norm;
+  int state = 0;
 };
 
 struct MlpWeights {
-  kernels::MatrixView gate, up;  // [width, hidden]
-  kernels::MatrixView down;      // [hidden, width]
+  const MlpSpec* spec = nullptr;
+  kernels::MatrixView gate, up, down;  // gate is empty for relu2
 };
 
 struct MoeWeights {
-  kernels::MatrixView router;  // [experts, hidden]
-  int index = 0;               // of this layer among the MoE layers
+  const MoeSpec* spec = nullptr;
+  kernels::MatrixView router;
+  std::span<const float> correction, expert_scale;  // empty if there is none
+  kernels::MatrixView latent_in, latent_out;        // empty without a latent
+  std::optional<MlpWeights> shared;
+  kernels::MatrixView shared_gate;                                        // empty if there is none
+  std::span<const float> router_in, experts_in, experts_out, shared_out;  // norms of the branches
+  int index = 0;                                                          // among the MoE blocks
 };
 
-struct LayerWeights {
-  std::span<const float> input_norm;  // [hidden]
-  AttentionWeights attention;
-  std::span<const float> post_attention_norm;  // [hidden]
-  std::variant<MlpWeights, MoeWeights> feed_forward;
+using OperationWeights =
+    std::variant<AttentionWeights, MlaWeights, DeltaNetWeights, KdaWeights, Mamba2Weights, MlpWeights, MoeWeights>;
+
+struct BlockWeights {
+  std::span<const float> norm;  // [hidden]
+  OperationWeights operation;
+  std::span<const float> post_norm;     // [hidden], or empty
+  std::span<const float> output_scale;  // [1], or empty
 };
 
 struct ModelWeights {
   kernels::MatrixView embedding;      // [vocabulary, hidden]
   std::span<const float> final_norm;  // [hidden]
   kernels::MatrixView head;           // [vocabulary, hidden]
-  std::vector<LayerWeights> layers;
+  std::vector<BlockWeights> blocks;
 };
 
-/// Collects the dense tensors a model wants, then reads them in large sequential windows and fills in the views.
-/// First matrix() and vector() for everything, then load() once. Targets must stay where they are until load().
-class DenseLoader {
- public:
-  DenseLoader(const stream::Checkpoint& checkpoint, const Quantization& quantization);
-
-  /// W [rows, cols] of a module path. Checks its tensors now; fills `target` in load().
-  void matrix(const std::string& module, int rows, int cols, kernels::MatrixView& target);
-  /// A float tensor [n], converted to f32.
-  void vector(const std::string& tensor, int n, std::span<const float>& target);
-
-  /// Bytes that load() will hold, read windows included.
-  std::uint64_t memory_bytes() const;
-  /// Bytes of weights among them, as stored.
-  std::uint64_t tensor_bytes() const;
-
-  /// The weights as they lie in memory; empty before load().
-  std::span<const std::byte> bytes() const { return arena_.bytes(); }
-
-  /// Reads everything through `reader`, whose files are the checkpoint's in order. `progress(done, total)` is called
-  /// as bytes arrive. Throws Error when a read fails.
-  void load(stream::Reader& reader, const std::function<void(std::uint64_t, std::uint64_t)>& progress);
-
- private:
-  struct Region;  // a contiguous piece of a file
-  struct MatrixTarget {
-    MatrixTensors tensors;
-    int rows, cols;
-    kernels::MatrixView* view;
-  };
-  struct VectorTarget {
-    const stream::TensorInfo* tensor;
-    std::span<const float>* view;
-  };
-  std::vector<Region> plan_regions() const;
-  void read_regions(std::span<const Region> regions, stream::Reader& reader,
-                    const std::function<void(std::uint64_t, std::uint64_t)>& progress);
-
-  const stream::Checkpoint& checkpoint_;
-  const Quantization& quantization_;
-  std::vector<const stream::TensorInfo*> wanted_;
-  std::vector<MatrixTarget> matrices_;
-  std::vector<VectorTarget> vectors_;
-  Buffer arena_;                           // matrices and vectors as stored
-  std::deque<std::vector<float>> floats_;  // vectors as f32; a deque does not move its elements
-};
-
-/// Asks `loader` for every dense tensor of `spec` and sizes `weights` for it. `weights` must outlive load().
+/// Asks `loader` for every dense tensor of `spec` and sizes `weights` for it. Both must stay where they are until
+/// load(), and `spec` as long as the weights are used.
 void request_weights(const ModelSpec& spec, DenseLoader& loader, ModelWeights& weights);
 
 }  // namespace sluice::model

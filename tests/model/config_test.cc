@@ -27,21 +27,27 @@ Config changed(const std::string& from, const std::string& to) {
   return Config::parse(text.replace(at, from.size(), to), "some/config.json");
 }
 
+/// The spec for a checkpoint of which no tensor is known.
+ModelSpec build(const Config& config) {
+  return build_spec(config, [](std::string_view) { return nullptr; });
+}
+
 TEST(Config, LayersAreMoeWhereTheConfigSaysSo) {
-  const ModelSpec spec = build_spec(changed("99", "99"));
-  ASSERT_EQ(spec.layers.size(), 6U);
+  const ModelSpec spec = build(changed("99", "99"));
+  ASSERT_EQ(spec.layers, 6);
+  ASSERT_EQ(spec.blocks.size(), 12U);  // attention and feed-forward by turns
   // (l + 1) % 2 == 0 and not in mlp_only_layers.
   const std::vector<bool> moe{false, false, false, true, false, true};
   for (std::size_t l = 0; l < 6; ++l) {
-    EXPECT_EQ(std::holds_alternative<MoeSpec>(spec.layers[l].feed_forward), moe[l]) << l;
+    EXPECT_EQ(std::holds_alternative<MoeSpec>(spec.blocks[2 * l + 1].operation), moe[l]) << l;
   }
   EXPECT_EQ(spec.head, spec.embedding);
-  EXPECT_EQ(std::get<MoeSpec>(spec.layers[3].feed_forward).stacked, "model.layers.3.mlp.switch_mlp");
+  EXPECT_EQ(std::get<MoeSpec>(spec.blocks[7].operation).names[0].up, "model.layers.3.mlp.switch_mlp.up_proj");
 }
 
 TEST(Config, NamesTheNearestKnownFamily) {
   EXPECT_THAT(
-      [] { build_spec(changed("qwen3_moe", "qwen3_mod")); },
+      [] { build(changed("qwen3_moe", "qwen3_mod")); },
       ThrowsMessage<Error>(AllOf(HasSubstr("some/config.json"), HasSubstr("'qwen3_mod'"), HasSubstr("'qwen3_moe'"))));
 }
 
@@ -55,7 +61,7 @@ struct ConfigRefusal : testing::TestWithParam<Refusal> {};
 
 TEST_P(ConfigRefusal, NamesFileAndKey) {
   const Refusal& refusal = GetParam();
-  EXPECT_THAT([&] { build_spec(changed(refusal.from, refusal.to)); },
+  EXPECT_THAT([&] { build(changed(refusal.from, refusal.to)); },
               ThrowsMessage<Error>(AllOf(HasSubstr("some/config.json"), HasSubstr(refusal.named))));
 }
 

@@ -189,10 +189,10 @@ TEST(Settings, FuseSwitchWithoutEffectIsReported) {
 TEST(Settings, WhatIsNotBuiltYetIsReported) {
   EXPECT_THAT(resolve_settings({{"prefetch", "on"}}, {}).notices,
               ElementsAre(AllOf(HasSubstr("requested --prefetch on, got off because"))));
-  EXPECT_THAT(resolve_settings({{"cache-type", "q8"}}, {}).notices, ElementsAre(HasSubstr("got f16 because")));
   const Settings q8 = resolve_settings({{"cache-type", "q8"}}, {});
-  EXPECT_EQ(q8.runtime.cache_type, DType::f16);
-  EXPECT_EQ(record_of(q8, "cache_type").value, "f16");
+  EXPECT_THAT(q8.notices, IsEmpty());
+  EXPECT_EQ(q8.runtime.cache_type, DType::i8);
+  EXPECT_EQ(record_of(q8, "cache_type").value, "q8");
   EXPECT_THAT(resolve_settings({{"route-trace", "x"}}, {}).notices, ElementsAre(HasSubstr("--route-trace")));
   EXPECT_THAT(resolve_settings({}, {{"SLUICE_STREAM_EXPERTS", "0"}}).notices,
               ElementsAre(HasSubstr("SLUICE_STREAM_EXPERTS")));
