@@ -10,6 +10,7 @@
 #include "cache/expert_cache.h"
 #include "cache/layer_slots.h"
 #include "cache/slot_arena.h"
+#include "cache/waves.h"
 
 namespace sluice::cache {
 
@@ -77,23 +78,28 @@ struct Lease::State {
   bool steady = false;        // counted in steady_counts()
   bool all_resident = false;  // when it began
 
-  // An id moves from waiting (no slot yet) through in_flight (being read) to ready, and at last to handed_out.
-  std::vector<int> waiting;  // expert ids, ascending; those before next_waiting have left
+  // An id moves from waiting (no slot yet) through in_flight (being read) to ready, and at last is handed out.
+  std::vector<int> waiting;  // expert ids in the order of reading; those before next_waiting have left
   std::size_t next_waiting = 0;
   std::vector<Pinned> in_flight;
   std::vector<Pinned> ready;
-  std::vector<int> handed_out;     // slots, pinned
+  std::vector<int> handed_out;     // slots, pinned until reads that wait need them
+  std::vector<int> staying;        // slots handed out whose experts the plan keeps: pinned until the lease ends
   std::vector<ReadyExpert> batch;  // what next() returned last
+  std::vector<int> hits;           // expert ids of the request that had a slot when it was looked up
+  Waves waves;                     // which experts stay, of a request larger than the slots
 
  private:
   bool has_waiting() const { return next_waiting < waiting.size(); }
   void count(std::uint64_t LookupCounts::*counter, std::uint64_t amount);
+  /// Plans a request that does not fit into the slots that other leases leave.
+  void plan_waves();
   /// Gives slots to waiting experts for as long as there are any.
   void start_reads();
   /// Moves what has landed from in_flight to ready. Throws Error for one failed expert, having let it go.
   void take_landed();
   void wait_for_landing();
-  void release_handed_out();
+  void release(std::vector<int>& pinned);
 };
 
 }  // namespace sluice::cache

@@ -97,9 +97,12 @@ class ExpertCache {
   ExpertCache& operator=(const ExpertCache&) = delete;
 
   /// Looks up distinct expert ids of a layer, in any order: residents are pinned and counted as hits, the others as
-  /// misses, and reads of as many as there are free or evictable slots start at once, in ascending id (file) order. An
+  /// misses, and reads of as many as there are free or evictable slots start at once, in ascending id (file) order. Of
+  /// a request larger than the slots, the experts that the policy would evict last stay and are read last (waves.h). An
   /// expert that another lease is reading counts as a hit and is handed out when it has landed. Several leases may be
   /// alive at once, of one layer too. `step` is the token counter the policy ages by; it never goes back.
+  /// With one lease at a time, each used to its end, residents and counts depend on the sequence of calls alone, never
+  /// on the order in which reads land: simulate.h counts the same without reading.
   Lease acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step);
 
   int layers() const;

@@ -43,6 +43,7 @@ class LayerSlots {
 
   /// Tells the policy that `expert` was looked up.
   void touch(int expert, std::uint64_t step) { policy_->touch(expert, step); }
+  EvictionPolicy& policy() { return *policy_; }
 
   /// Gives `expert`, which has no slot, an empty slot or that of the policy's victim among the unpinned residents.
   /// The slot is `reading` and has one pin. Returns kNone when every slot is pinned.

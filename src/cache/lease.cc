@@ -9,11 +9,14 @@
 
 namespace sluice::cache {
 
-Lease::State::State(ExpertCache::State& owner, std::size_t most_experts) : cache(owner) {
+Lease::State::State(ExpertCache::State& owner, std::size_t most_experts)
+    : cache(owner), waves(static_cast<int>(most_experts)) {
   waiting.reserve(most_experts);
   in_flight.reserve(most_experts);
   ready.reserve(most_experts);
   handed_out.reserve(most_experts);
+  staying.reserve(most_experts);
+  hits.reserve(most_experts);
   batch.reserve(most_experts);
 }
 
@@ -28,6 +31,7 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
   waiting.assign(ids.begin(), ids.end());
   std::sort(waiting.begin(), waiting.end());
   assert(std::adjacent_find(waiting.begin(), waiting.end()) == waiting.end());
+  hits.clear();
   std::size_t misses = 0;
   for (const int expert : waiting) {
     slots.touch(expert, step);
@@ -39,19 +43,34 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
       continue;
     }
     count(&LookupCounts::hits, 1);
+    hits.push_back(expert);
     slots.pin(slot);
     const bool landed = slots.slot(slot).state == SlotState::resident;
     (landed ? ready : in_flight).push_back({.slot = slot, .hit = true, .own_reads = false});
   }
   waiting.resize(misses);
   all_resident = misses == 0 && in_flight.empty();
+  plan_waves();
   start_reads();
+}
+
+void Lease::State::plan_waves() {
+  waves.clear();
+  const LayerSlots& slots = cache.layer(layer).slots;
+  int room = static_cast<int>(hits.size());
+  for (int slot = 0; slot < slots.slots(); ++slot) room += slots.slot(slot).pins == 0 ? 1 : 0;
+  if (room == 0 || hits.size() + waiting.size() <= static_cast<std::size_t>(room)) return;
+  waves.plan(cache.layer(layer).slots.policy(), step, room, hits, waiting);
 }
 
 std::span<const ReadyExpert> Lease::State::next() {
   if (has_waiting()) {
-    release_handed_out();
+    release(handed_out);
     start_reads();
+    if (ready.empty() && in_flight.empty()) {  // other leases have taken slots that the plan counted on
+      release(staying);
+      start_reads();
+    }
   }
   if (ready.empty()) wait_for_landing();
 
@@ -65,7 +84,7 @@ std::span<const ReadyExpert> Lease::State::next() {
                      .generation = slot.generation,
                      .hit = pinned.hit,
                      .parts = std::span(of.parts).subspan(static_cast<std::size_t>(pinned.slot) * parts, parts)});
-    handed_out.push_back(pinned.slot);
+    (waves.stays(slot.expert) ? staying : handed_out).push_back(pinned.slot);
   }
   ready.clear();
   std::sort(batch.begin(), batch.end(), [](const ReadyExpert& a, const ReadyExpert& b) { return a.id < b.id; });
@@ -87,7 +106,8 @@ void Lease::State::end() noexcept {
   for (const Pinned& pinned : ready) slots.unpin(pinned.slot);
   in_flight.clear();
   ready.clear();
-  release_handed_out();
+  release(handed_out);
+  release(staying);
   waiting.clear();
   next_waiting = 0;
   cache.free_leases.push_back(this);
@@ -152,10 +172,10 @@ void Lease::State::wait_for_landing() {
   }
 }
 
-void Lease::State::release_handed_out() {
+void Lease::State::release(std::vector<int>& pinned) {
   LayerSlots& slots = cache.layer(layer).slots;
-  for (const int slot : handed_out) slots.unpin(slot);
-  handed_out.clear();
+  for (const int slot : pinned) slots.unpin(slot);
+  pinned.clear();
 }
 
 Lease::Lease(Lease&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}

@@ -21,7 +21,9 @@ struct NaiveLease {
   std::vector<int> waiting;  // no slot yet
   std::set<int> reading;     // pinned, not landed when the lease got hold of them
   std::set<int> ready;       // pinned, resident when looked up
-  std::set<int> handed_out;  // pinned
+  std::set<int> handed_out;  // pinned until waiting reads need the slot
+  std::set<int> staying;     // of a request larger than the slots: what is left of it at the end
+  std::set<int> stayed;      // handed out and staying: pinned to the end
   std::set<int> own;         // whose reads this lease started
 };
 
@@ -46,6 +48,8 @@ class NaiveCache {
                      .reading = {},
                      .ready = {},
                      .handed_out = {},
+                     .staying = {},
+                     .stayed = {},
                      .own = {}};
     Layer& of = layers_[static_cast<std::size_t>(layer)];
     LookupCounts& counts = of.counts[static_cast<std::size_t>(phase)];
@@ -62,6 +66,7 @@ class NaiveCache {
         lease.waiting.push_back(id);
       }
     }
+    plan(of, lease, ids);
     start(lease);
     return lease;
   }
@@ -71,6 +76,9 @@ class NaiveCache {
     if (lease.waiting.empty()) return;
     unpin(lease.layer, lease.handed_out);
     start(lease);
+    if (!lease.ready.empty() || !lease.reading.empty()) return;
+    unpin(lease.layer, lease.stayed);
+    start(lease);
   }
 
   /// Notes that `ids` were handed out.
@@ -78,7 +86,7 @@ class NaiveCache {
     for (const int id : ids) {
       lease.ready.erase(id);
       lease.reading.erase(id);
-      lease.handed_out.insert(id);
+      (lease.staying.contains(id) ? lease.stayed : lease.handed_out).insert(id);
     }
   }
 
@@ -86,6 +94,7 @@ class NaiveCache {
     unpin(lease.layer, lease.ready);
     unpin(lease.layer, lease.reading);
     unpin(lease.layer, lease.handed_out);
+    unpin(lease.layer, lease.stayed);
   }
 
   void landed(int layer, int expert) {
@@ -115,6 +124,30 @@ class NaiveCache {
     std::set<int> been;
     std::array<LookupCounts, 2> counts;
   };
+
+  /// Of a request larger than the room: the hottest stay, but hits at most in the slots that half the room or all
+  /// misses leave. Those that stay are read last.
+  static void plan(const Layer& of, NaiveLease& lease, std::vector<int> ids) {
+    std::size_t room = of.slots;
+    for (const auto& [id, entry] : of.here) {
+      if (entry.pins > 0 && std::find(ids.begin(), ids.end(), id) == ids.end()) --room;
+    }
+    if (room == 0 || ids.size() <= room) return;
+    std::vector<int> coldest_first;
+    while (!ids.empty()) {
+      coldest_first.push_back(of.policy->victim(ids, lease.step));
+      ids.erase(std::find(ids.begin(), ids.end(), coldest_first.back()));
+    }
+    std::size_t hits_left = room - std::min(lease.waiting.size(), (room + 1) / 2);
+    for (auto id = coldest_first.rbegin(); id != coldest_first.rend() && lease.staying.size() < room; ++id) {
+      const bool miss = std::find(lease.waiting.begin(), lease.waiting.end(), *id) != lease.waiting.end();
+      if (!miss && hits_left == 0) continue;
+      if (!miss) --hits_left;
+      lease.staying.insert(*id);
+    }
+    std::stable_partition(lease.waiting.begin(), lease.waiting.end(),
+                          [&](int id) { return !lease.staying.contains(id); });
+  }
 
   void start(NaiveLease& lease) {
     Layer& of = layers_[static_cast<std::size_t>(lease.layer)];

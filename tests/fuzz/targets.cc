@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "model/routes/parse_trace.h"
 #include "stream/checkpoint_index.h"
 #include "stream/safetensors.h"
 
@@ -60,6 +61,28 @@ void check_tensors(const std::vector<stream::TensorInfo>& tensors, std::uint64_t
   }
 }
 
+void check_trace(const model::RouteTrace& trace) {
+  const model::TraceHeader& header = trace.header;
+  require(header.layers >= 1 && header.layers <= model::kMaxTraceLayers, "layers are bounded");
+  require(header.experts >= 0 && header.experts <= model::kMaxTraceExperts, "experts are bounded");
+  require(!trace.requests().empty(), "there is a route");
+  std::uint32_t step = 0;
+  std::size_t row = 0;
+  for (const model::RouteTrace::Request& request : trace.requests()) {
+    require(request.step >= step, "steps never go back");
+    require(request.layer >= 0 && request.layer < header.layers, "layers are those of the header");
+    require(request.first_row == row && request.rows >= 1, "requests own all rows in order");
+    step = request.step;
+    for (const std::size_t end = row + request.rows; row < end; ++row) {
+      const auto ids = trace.ids(row);
+      require(ids.size() <= static_cast<std::size_t>(header.top_k), "rows have at most top_k experts");
+      for (const std::uint16_t id : ids) require(id < header.experts, "experts are those of the header");
+      require(trace.weights(row).empty() || trace.weights(row).size() == ids.size(), "a weight for each expert");
+    }
+  }
+  require(trace.log().size() == trace.requests().size(), "the log has every request");
+}
+
 }  // namespace
 
 void safetensors_header(std::span<const std::byte> input) {
@@ -88,6 +111,23 @@ void checkpoint_index(std::span<const std::byte> input) {
       require(entry.file.find('/') == std::string::npos, "the file has no directory");
       require(entry.file.find('\0') == std::string::npos, "the file name has no hidden end");
     }
+  } catch (const Error& error) {
+    check_refusal(error);
+  }
+}
+
+void route_trace(std::span<const std::byte> input) {
+  try {
+    check_trace(model::parse_trace(input, "file"));
+  } catch (const Error& error) {
+    check_refusal(error);
+  }
+}
+
+void route_trace_arrays(std::span<const std::byte> input) {
+  static const std::vector<std::byte> data(kDataBytes, std::byte{1});
+  try {
+    check_trace(model::parse_array_trace({reinterpret_cast<const char*>(input.data()), input.size()}, data, "file"));
   } catch (const Error& error) {
     check_refusal(error);
   }

@@ -13,4 +13,10 @@ void safetensors_header(std::span<const std::byte> input);
 /// model.safetensors.index.json, likewise.
 void checkpoint_index(std::span<const std::byte> input);
 
+/// A routing trace in any format of one file, likewise.
+void route_trace(std::span<const std::byte> input);
+
+/// The description of a routing trace of arrays, over data of a fixed size, likewise.
+void route_trace_arrays(std::span<const std::byte> input);
+
 }  // namespace sluice::fuzz

@@ -1,0 +1,36 @@
+#include "cache/route_log.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace sluice::cache {
+
+RouteLog::Request RouteLog::operator[](std::size_t index) const {
+  const Entry& entry = entries_[index];
+  const std::size_t end = index + 1 < entries_.size() ? entries_[index + 1].first_id : ids_.size();
+  return {.layer = entry.layer,
+          .phase = entry.phase,
+          .step = entry.step,
+          .ids = std::span(ids_).subspan(entry.first_id, end - entry.first_id)};
+}
+
+void RouteLog::add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids) {
+  assert(layer >= 0 && layer < layers_);
+  assert(entries_.empty() || step >= entries_.back().step);
+  const std::size_t first = ids_.size();
+  entries_.push_back({first, static_cast<std::uint32_t>(step), static_cast<std::uint16_t>(layer), phase});
+  ids_.insert(ids_.end(), ids.begin(), ids.end());
+  const auto begin = ids_.begin() + static_cast<std::ptrdiff_t>(first);
+  std::sort(begin, ids_.end());
+  ids_.erase(std::unique(begin, ids_.end()), ids_.end());
+  assert(ids_.size() == first || ids_.back() < experts_);
+}
+
+void RouteLog::drop_front(std::size_t count) {
+  const std::size_t ids = count < entries_.size() ? entries_[count].first_id : ids_.size();
+  entries_.erase(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(count));
+  ids_.erase(ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(ids));
+  for (Entry& entry : entries_) entry.first_id -= ids;
+}
+
+}  // namespace sluice::cache

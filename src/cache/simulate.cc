@@ -1,0 +1,88 @@
+#include "cache/simulate.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace sluice::cache {
+
+SimulatedLayer::SimulatedLayer(int experts, int slots, const PolicyEntry& policy)
+    : policy_(policy.create(experts)),
+      slots_(static_cast<std::size_t>(std::min(slots, experts))),
+      resident_(static_cast<std::size_t>(experts), 0),
+      known_(static_cast<std::size_t>(experts), 0),
+      requested_(static_cast<std::size_t>(experts), 0),
+      waves_(experts) {
+  assert(slots >= 1 && experts >= 1);
+}
+
+LookupCounts SimulatedLayer::acquire(std::span<const std::uint16_t> ids, std::uint64_t step) {
+  LookupCounts counts;
+  hits_.clear();
+  misses_.clear();
+  for (const int id : ids) {
+    const auto at = static_cast<std::size_t>(id);
+    policy_->touch(id, step);
+    requested_[at] = 1;
+    (resident_[at] != 0 ? hits_ : misses_).push_back(id);
+    if (resident_[at] == 0) ++(known_[at] != 0 ? counts.misses_capacity : counts.misses_cold);
+  }
+  counts.lookups = ids.size();
+  counts.hits = hits_.size();
+
+  if (ids.size() > slots_) {
+    // Everything else has left by the time the last expert is read.
+    waves_.plan(*policy_, step, static_cast<int>(slots_), hits_, misses_);
+    for (const int id : residents_) resident_[static_cast<std::size_t>(id)] = 0;
+    residents_.clear();
+    for (const int id : waves_.staying()) admit(id);
+    for (const int id : misses_) known_[static_cast<std::size_t>(id)] = 1;
+  } else {
+    for (const int id : misses_) {
+      if (residents_.size() == slots_) evict_for_one(step);
+      admit(id);
+    }
+  }
+  for (const int id : ids) requested_[static_cast<std::size_t>(id)] = 0;
+  return counts;
+}
+
+void SimulatedLayer::admit(int expert) {
+  residents_.push_back(expert);
+  resident_[static_cast<std::size_t>(expert)] = 1;
+  known_[static_cast<std::size_t>(expert)] = 1;
+}
+
+void SimulatedLayer::evict_for_one(std::uint64_t step) {
+  candidates_.clear();
+  for (const int id : residents_) {
+    if (requested_[static_cast<std::size_t>(id)] == 0) candidates_.push_back(id);
+  }
+  const int victim = policy_->victim(candidates_, step);
+  *std::find(residents_.begin(), residents_.end(), victim) = residents_.back();
+  residents_.pop_back();
+  resident_[static_cast<std::size_t>(victim)] = 0;
+}
+
+LookupCounts Simulation::counts(Phase phase) const {
+  LookupCounts sum;
+  for (const auto& layer : layers) sum += layer[static_cast<std::size_t>(phase)];
+  return sum;
+}
+
+Simulation simulate(const RouteLog& log, int slots, const PolicyEntry& policy, std::size_t first_counted) {
+  std::vector<SimulatedLayer> layers;
+  layers.reserve(static_cast<std::size_t>(log.layers()));
+  for (int layer = 0; layer < log.layers(); ++layer) layers.emplace_back(log.experts(), slots, policy);
+  Simulation result{.layers = std::vector<std::array<LookupCounts, 2>>(layers.size()), .misses = {}};
+  result.misses.reserve(log.size());
+  for (std::size_t i = 0; i < log.size(); ++i) {
+    const RouteLog::Request request = log[i];
+    const auto layer = static_cast<std::size_t>(request.layer);
+    const LookupCounts counts = layers[layer].acquire(request.ids, request.step);
+    result.misses.push_back(static_cast<std::uint16_t>(counts.lookups - counts.hits));
+    if (i >= first_counted) result.layers[layer][static_cast<std::size_t>(request.phase)] += counts;
+  }
+  return result;
+}
+
+}  // namespace sluice::cache

@@ -1,0 +1,41 @@
+// A request for more experts than its layer has slots goes through the slots in waves. Which of its experts are still
+// there at the end is settled before the first read, so that it depends on the history of lookups alone and never on
+// the order in which reads land.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cache/eviction_policy.h"
+
+namespace sluice::cache {
+
+/// Plans requests. Never allocates after construction.
+class Waves {
+ public:
+  explicit Waves(int most_experts);
+
+  /// Chooses the `slots` (>= 1) experts of a larger request that stay: those the policy would evict last, except that
+  /// at least half of the slots go to misses as long as there are any. Those slots carry the misses that do not stay
+  /// before, so that reads keep a deep queue. `hits` and `misses` are the request's ids, ascending, no id twice, and
+  /// all were touched in `step`. Reorders `misses` into the order in which they are to be read: first those that do not
+  /// stay, then those that do, each ascending.
+  void plan(EvictionPolicy& policy, std::uint64_t step, int slots, std::span<const int> hits, std::span<int> misses);
+
+  /// Plans a request that fits: nothing has to leave before the end.
+  void clear() { staying_.clear(); }
+
+  bool stays(int expert) const;
+  /// The experts that stay, ascending.
+  std::span<const int> staying() const { return staying_; }
+
+ private:
+  /// Drops the policy's victims from `ids` until `count` are left.
+  static void keep_last_victims(EvictionPolicy& policy, std::uint64_t step, std::size_t count, std::vector<int>& ids);
+
+  std::vector<int> staying_;
+  std::vector<int> scratch_;
+};
+
+}  // namespace sluice::cache
