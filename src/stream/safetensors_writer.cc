@@ -172,6 +172,11 @@ class Writing {
   std::exception_ptr failure_;
 };
 
+struct StopOnExit {
+  Writing& writing;
+  ~StopOnExit() { writing.stop(); }
+};
+
 }  // namespace
 
 std::uint64_t data_bytes(const TensorHeader& tensor) {
@@ -205,6 +210,7 @@ bool write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   bool wanted = true;
   {
     std::vector<std::jthread> workers;
+    const StopOnExit stop_on_exit{writing};  // before the threads are joined, should anything here throw
     for (int i = 0; i < threads; ++i) workers.emplace_back([&writing] { writing.work(); });
     while (!writing.ended(threads)) {
       if (wanted && !progress(writing.written())) {

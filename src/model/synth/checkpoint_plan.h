@@ -1,7 +1,9 @@
 // A synthetic checkpoint, planned in full before its first byte is written.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>

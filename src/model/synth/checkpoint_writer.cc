@@ -50,8 +50,9 @@ class PartialDirectory {
         shown_(shown),
         path_(destination.parent_path() / fmt::format(".{}.{}.partial", destination.filename().string(), getpid())) {
     std::error_code error;
-    fs::create_directory(path_, error);
+    const bool created = fs::create_directory(path_, error);
     if (error) fail("{}: cannot be created: {}", shown_.string(), error.message());
+    if (!created) fail("{}: is left over from a run that was killed; remove it", path_.string());
   }
   ~PartialDirectory() {
     std::error_code ignored;

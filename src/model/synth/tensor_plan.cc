@@ -6,8 +6,6 @@
 #include <optional>
 #include <utility>
 
-#include "base/error.h"
-
 namespace sluice::model::synth {
 namespace {
 
@@ -63,8 +61,7 @@ std::vector<std::int64_t> dimensions(const MatrixShape& shape, std::int64_t cols
 }
 
 Quantization quantization_of(const nlohmann::json& config) {
-  const auto found = config.find("quantization");
-  const nlohmann::json only = found == config.end() ? nlohmann::json::object() : nlohmann::json{{found.key(), *found}};
+  const nlohmann::json only = {{"quantization", config.at("quantization")}};
   return Quantization::from_config(Config::parse(only.dump(), "synthetic config.json"));
 }
 

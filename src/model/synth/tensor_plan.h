@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/quantization.h"
@@ -33,7 +34,8 @@ struct MatrixShape {
 /// standard deviation gain / sqrt(fan-in), fan-in being the columns unless said otherwise.
 class TensorPlan {
  public:
-  /// `float_type`: of norms, scales and whatever else is not quantized; bf16, f16 or f32.
+  /// `config` has a "quantization" object. `float_type`: of norms, scales and whatever else is not quantized; bf16, f16
+  /// or f32.
   TensorPlan(const nlohmann::json& config, DType float_type);
 
   /// MODULE.weight, and .scales and .biases if it is quantized.
