@@ -22,12 +22,19 @@ bool has_avx2() {
   const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
   return f16c && __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
 }
+
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+         __builtin_cpu_supports("avx512vbmi") != 0 && __builtin_cpu_supports("avx512vnni") != 0;
+}
 #endif
 
 constexpr Isa kIsas[] = {
     {"scalar", &kMatmulScalar, &kVectorScalar, [] { return true; }},
 #if defined(__x86_64__)
     {"avx2", &kMatmulAvx2, &kVectorAvx2, has_avx2},
+    {"avx512", &kMatmulAvx512, &kVectorAvx2, has_avx512},
 #elif defined(__aarch64__)
     {"neon", &kMatmulScalar, &kVectorNeon, [] { return true; }},
 #endif

@@ -13,7 +13,7 @@ struct MatmulKernels;  // matmul_kernels.h: quantized and plain dot products
 struct VectorKernels;  // vector_kernels.h: norms, activations, softmax, attention inner loops
 
 struct Isa {
-  std::string_view name;  // "scalar", "avx2"
+  std::string_view name;  // "scalar", "avx2", "avx512", "neon"
   const MatmulKernels* matmul;
   const VectorKernels* vector;
   bool (*supported)();  // whether this machine can run it

@@ -11,7 +11,9 @@ void lay_out(const int16_t* natural, int group, int16_t* codes) {
   }
 }
 
-void quantize(const float* x, int cols, ActivationLayout layout, int16_t* codes, float* scales, float* sums) {
+}  // namespace
+
+void quantize_avx2(const float* x, int cols, ActivationLayout layout, int16_t* codes, float* scales, float* sums) {
   const int group = layout.group;
   for (int g = 0; g < cols / group; ++g, x += group, codes += group) {
     // As integers, the magnitudes of floats are in order, with infinity and NaN above all numbers.
@@ -33,7 +35,7 @@ void quantize(const float* x, int cols, ActivationLayout layout, int16_t* codes,
     const float largest = _mm_cvtss_f32(_mm_castsi128_ps(largest4));
     const float up = largest < 0x1p-96F ? 0x1p96F : 1.0F;
     const __m256 ups = _mm256_set1_ps(up);
-    const __m256 inverse = _mm256_set1_ps(32767.0F / (largest * up));
+    const __m256 inverse = _mm256_set1_ps(kActivationMax / (largest * up));
     int16_t natural[128];
     __m256i sum8 = _mm256_setzero_si256();
     for (int i = 0; i < group; i += 16) {
@@ -49,7 +51,7 @@ void quantize(const float* x, int cols, ActivationLayout layout, int16_t* codes,
     const __m128i sum4 = _mm_add_epi32(_mm256_castsi256_si128(sum8), _mm256_extracti128_si256(sum8, 1));
     const __m128i sum2 = _mm_add_epi32(sum4, _mm_shuffle_epi32(sum4, 0x4E));
     sums[g] = static_cast<float>(_mm_cvtsi128_si32(_mm_add_epi32(sum2, _mm_shuffle_epi32(sum2, 0xB1))));
-    scales[g] = largest / 32767.0F;
+    scales[g] = largest / kActivationMax;
     switch (layout.planes) {
       case 2:
         lay_out<2>(natural, group, codes);
@@ -66,7 +68,7 @@ void quantize(const float* x, int cols, ActivationLayout layout, int16_t* codes,
   }
 }
 
-void weighted_add(float weight, const float* x, int64_t n, float* y) {
+void weighted_add_avx2(float weight, const float* x, int64_t n, float* y) {
   const __m256 weights = _mm256_set1_ps(weight);
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
@@ -77,9 +79,7 @@ void weighted_add(float weight, const float* x, int64_t n, float* y) {
   _mm256_maskstore_ps(y + i, rest, sum);
 }
 
-}  // namespace
-
-const MatmulKernels kMatmulAvx2 = {int16_layout_avx2, quantize,    int16_block_avx2,
-                                   f32_block_avx2,    decode_avx2, weighted_add};
+const MatmulKernels kMatmulAvx2 = {int16_layout_avx2, quantize_avx2, int16_block_avx2,
+                                   f32_block_avx2,    decode_avx2,   weighted_add_avx2};
 
 }  // namespace sluice::kernels

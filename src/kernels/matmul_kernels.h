@@ -16,12 +16,18 @@ inline constexpr int kRowBlock = 8;
 /// that they stay in the L2 cache while the row blocks of a task pass by.
 inline constexpr int kMaxInputs = 32;
 
+/// The largest int16 activation: 127 * 256 + 127, so that every one is 256 times a signed byte plus a signed byte.
+/// (With 32767 the upper byte would not fit, and products of bytes would be out of reach.)
+inline constexpr float kActivationMax = 32639.0F;
+
 /// How int16 activations lie in memory for weights of some format. Groups follow each other; inside a group,
 /// element j * planes + p is at p * (group / planes) + j: the codes that share one machine word fall into different
-/// planes, so that the weights can be used as they are stored. planes == 1 is the natural order.
+/// planes, so that the weights can be used as they are stored. planes == 1 is the natural order. Split, a group is its
+/// upper bytes in that order and then its lower bytes: x = 256 * upper + lower, both signed.
 struct ActivationLayout {
   int group = 0;  // columns that share one activation scale, the group of the weights
   int planes = 1;
+  bool split = false;
 
   friend bool operator==(const ActivationLayout&, const ActivationLayout&) = default;
 };
@@ -58,6 +64,7 @@ struct MatmulKernels {
 
 extern const MatmulKernels kMatmulScalar;
 extern const MatmulKernels kMatmulAvx2;
+extern const MatmulKernels kMatmulAvx512;  // needs AVX-512 F, BW, DQ, VL, VBMI and VNNI
 
 /// Whether int16 activations are defined for weights of this format; else only the f32 path is.
 constexpr bool has_int16_path(const Format& format) {

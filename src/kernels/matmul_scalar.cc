@@ -28,15 +28,15 @@ void quantize(const float* x, int cols, ActivationLayout layout, std::int16_t* c
       sums[group] = 0.0F;
       continue;
     }
-    // Tiny groups are first brought up by a power of two, or 32767 / largest would overflow.
+    // Tiny groups are first brought up by a power of two, or kActivationMax / largest would overflow.
     const float up = largest < 0x1p-96F ? 0x1p96F : 1.0F;
-    const float inverse = 32767.0F / (largest * up);
+    const float inverse = kActivationMax / (largest * up);
     int sum = 0;
     for (int i = 0; i < layout.group; ++i) {
       codes[i] = static_cast<std::int16_t>(std::nearbyint((x[i] * up) * inverse));
       sum += codes[i];
     }
-    scales[group] = largest / 32767.0F;
+    scales[group] = largest / kActivationMax;
     sums[group] = static_cast<float>(sum);
   }
 }

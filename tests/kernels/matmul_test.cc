@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "kernels/matmul_kernels.h"
 #include "kernels/matmul_support.h"
 
 namespace sluice::kernels {
@@ -212,7 +213,7 @@ TEST_P(PackingTest, ZeroAndTinyInputsKeepTheirPrecision) {
       const Context context{*isa, alone_, kind};
       const std::vector<float> zero(static_cast<std::size_t>(cols));
       EXPECT_EQ(bits_of(product(context, matrix.view(), zero)), bits_of(std::vector<float>(8)));
-      // Down to where 32767 / max|x| would overflow; the scale of the group is a normal number all the same.
+      // Down to where 32639 / max|x| would overflow; the scale of the group is a normal number all the same.
       for (const float size : {1e-20F, 1e-30F, 1e-32F}) {
         const auto x = Random(12).normal(static_cast<std::size_t>(cols), size);
         EXPECT_LE(relative_error(product(context, matrix.view(), x), oracle(matrix.view(), x)), 1e-4) << size;
@@ -281,7 +282,7 @@ TEST(Matmul, NoRowsAndNoProjectionsAreNoWork) {
   EXPECT_EQ(y, 5.0F);
 }
 
-// One group whose largest activation is a power of two times 32767, so that the codes are the integers themselves.
+// One group whose largest activation is a 32639, so that the codes are the integers themselves.
 TEST(Matmul, TheInt16StepIsTheCanonicalFormula) {
   constexpr int kGroup = 32;
   TestMatrix matrix({Mode::affine, 4, kGroup, DType::f32}, 1, kGroup, 21);
@@ -290,13 +291,13 @@ TEST(Matmul, TheInt16StepIsTheCanonicalFormula) {
   put_float(matrix.scales(), 0, DType::f32, scale);
   put_float(matrix.biases(), 0, DType::f32, bias);
   std::vector<float> x(kGroup, 0.0F);
-  x[0] = 32767.0F;
+  x[0] = kActivationMax;
   x[1] = -12.4F;                        // rounds to -12
   x[2] = 2.5F;                          // to even: 2
   matrix.codes()[0] = std::byte{0x5F};  // codes 15, 5
   matrix.codes()[1] = std::byte{0x03};  // code 3
-  const float products = 15 * 32767 - 5 * 12 + 3 * 2;
-  const float expected = std::fma(bias, 32767.0F - 12 + 2, scale * products);
+  const float products = 15 * 32639 - 5 * 12 + 3 * 2;
+  const float expected = std::fma(bias, 32639.0F - 12 + 2, scale * products);
   for (const Isa* isa : supported_isas()) {
     ThreadTeam alone(1);
     EXPECT_EQ(product({*isa, alone}, matrix.view(), x), std::vector{expected}) << isa->name;

@@ -1,0 +1,87 @@
+// AVX2: what follows the integer products of a group: horizontal sums, and the canonical step in f32. The eight rows of
+// a block are the eight lanes of every float vector. Included by matmul_avx2_int16.cc and matmul_avx512_int16.cc only.
+#pragma once
+
+#include "kernels/matmul_avx2.h"
+
+namespace sluice::kernels {
+namespace {
+
+// --- Horizontal sums of eight accumulators, one per row -------------------------------------------------------------
+
+template <int kSelect>
+__m256i select(__m256i a, __m256i b) {
+  return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), kSelect));
+}
+
+/// Per 128 bits: lanes 0 + 2 of a and b, then lanes 1 + 3. (phaddd costs twice as much.)
+inline __m256i add_far(__m256i a, __m256i b) {
+  return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+}
+/// Per 128 bits: the sum of the two halves of a, then of b.
+inline __m256i add_halves(__m256i a, __m256i b) {
+  return _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+}
+/// Per 128 bits: lanes 0 + 1 and 2 + 3 of a, then of b.
+inline __m256i add_near(__m256i a, __m256i b) { return _mm256_add_epi32(select<0x88>(a, b), select<0xDD>(a, b)); }
+
+/// kPieces vectors, one per group that the accumulators hold side by side, with the rows in the lanes.
+template <int kPieces>
+void reduce(const __m256i (&a)[kRowBlock], __m256i (&sums)[kPieces]) {
+  if constexpr (kPieces == 4) {
+    const __m256i a01 = add_near(a[0], a[1]);
+    const __m256i a23 = add_near(a[2], a[3]);
+    const __m256i a45 = add_near(a[4], a[5]);
+    const __m256i a67 = add_near(a[6], a[7]);
+    const __m256i even[2] = {select<0x88>(a01, a23), select<0x88>(a45, a67)};
+    const __m256i odd[2] = {select<0xDD>(a01, a23), select<0xDD>(a45, a67)};
+    sums[0] = _mm256_permute2x128_si256(even[0], even[1], 0x20);
+    sums[1] = _mm256_permute2x128_si256(odd[0], odd[1], 0x20);
+    sums[2] = _mm256_permute2x128_si256(even[0], even[1], 0x31);
+    sums[3] = _mm256_permute2x128_si256(odd[0], odd[1], 0x31);
+  } else {
+    const __m256i low = add_halves(add_far(a[0], a[1]), add_far(a[2], a[3]));
+    const __m256i high = add_halves(add_far(a[4], a[5]), add_far(a[6], a[7]));
+    const __m256i first = _mm256_permute2x128_si256(low, high, 0x20);
+    const __m256i second = _mm256_permute2x128_si256(low, high, 0x31);
+    if constexpr (kPieces == 2) {
+      sums[0] = first;
+      sums[1] = second;
+    } else {
+      sums[0] = _mm256_add_epi32(first, second);
+    }
+  }
+}
+
+// --- One group, f32 -------------------------------------------------------------------------------------------------
+
+/// Scales and biases of up to kScaleTile groups, per group one vector over the rows. fp4 weights are doubled
+/// integers, so their scales are halved, which is exact.
+struct GroupScales {
+  __m256 scale[kScaleTile];
+  __m256 bias[kScaleTile];
+
+  template <bool kAffine>
+  void convert(const BlockRows& rows, const Format& format, int first, int count) {
+    const ScaleKind kind = scale_kind(format);
+    convert_scales(rows, rows.scales, kind, first, count, kAffine ? 1.0F : 0.5F, scale);
+    if constexpr (kAffine) {
+      if (has_biases(format)) {
+        convert_scales(rows, rows.biases, kind, first, count, 1.0F, bias);
+      } else {
+        for (int g = 0; g < count; ++g) bias[g] = _mm256_mul_ps(_mm256_set1_ps(kSymmetricBias), scale[g]);
+      }
+    }
+  }
+
+  /// The canonical step: y + d * (s * sum(q x) + b * sum(x)).
+  template <bool kAffine>
+  __m256 step(__m256 y, __m256i products, int group, const float* x_scale, const float* x_sum) const {
+    __m256 term = _mm256_mul_ps(scale[group], _mm256_cvtepi32_ps(products));
+    if constexpr (kAffine) term = _mm256_fmadd_ps(bias[group], _mm256_broadcast_ss(x_sum), term);
+    return _mm256_fmadd_ps(_mm256_broadcast_ss(x_scale), term, y);
+  }
+};
+
+}  // namespace
+}  // namespace sluice::kernels
