@@ -2,7 +2,6 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <filesystem>
@@ -17,7 +16,6 @@
 #include "kernels/thread_team.h"
 #include "model/synth/checkpoint_plan.h"
 #include "model/synth/checkpoint_writer.h"
-#include "model/synth/shapes.h"
 #include "progress.h"
 #include "verbs.h"
 
@@ -39,15 +37,6 @@ struct SynthVerb {
   int threads = 0;  // 0: all CPUs
   bool quiet = false;
 };
-
-std::string shape_names() {
-  std::string names;
-  for (const synth::ModelShape& shape : synth::model_shapes()) {
-    if (!names.empty()) names += ", ";
-    names += shape.name;
-  }
-  return names;
-}
 
 int run_synth(const SynthVerb& verb, const Environment& environment) {
   const synth::CheckpointPlan plan = synth::plan_checkpoint(verb.checkpoint);
@@ -77,14 +66,14 @@ int run_synth(const SynthVerb& verb, const Environment& environment) {
 
 Action declare_synth(std::vector<Flag>& flags) {
   const auto verb = std::make_shared<SynthVerb>();
-  flags.push_back({"--like", "NAME", "Model", "whose shape: " + shape_names(),
+  flags.push_back({"--like", "NAME", "Model", "the model whose shape it has; an unknown name lists them",
                    [verb](const Given& given) { verb->checkpoint.like = given.text; }, true});
   flags.push_back({"--layers", "N", "Model", "keep N layers, at least one of every kind (default: all)",
                    [verb](const Given& given) { verb->checkpoint.layers = parse_int(given, 1, kMaxLayers); }});
   flags.push_back({"--seed", "N", "Model", "the same seed gives the same bytes (default: 0)",
                    [verb](const Given& given) { verb->checkpoint.seed = parse_seed(given); }});
   flags.push_back({"--mode", "affine|mxfp4|nvfp4|mxfp8", "Quantization",
-                   "how weights are quantized (default: as published; affine with --bits or --group-size)",
+                   "how weights are quantized (default: as published, or affine with the next two)",
                    [verb](const Given& given) { verb->checkpoint.mode = kModeValues[parse_choice(given, kModes)]; }});
   flags.push_back({"--bits", "N", "Quantization", "bits of a weight (default: 4; 8 with mxfp8)",
                    [verb](const Given& given) { verb->checkpoint.bits = parse_int(given, 1, 8); }});

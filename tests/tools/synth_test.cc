@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
+
+#include "model/synth/shapes.h"
 #include "model_copy.h"
 #include "program.h"
 
@@ -44,11 +47,19 @@ TEST(Synth, WhatDoesNotFitIsAUsageError) {
   };
   EXPECT_THAT(errors({directory}), HasSubstr("--like"));
   EXPECT_THAT(errors({"--like", "olmoe"}), HasSubstr("DST"));
-  EXPECT_THAT(errors({"--like", "olmo", directory}), HasSubstr("did you mean olmoe?"));
+  EXPECT_THAT(errors({"--like", "olmo", directory}), AllOf(HasSubstr("did you mean olmoe?"), HasSubstr("glm-5.2")));
+
   EXPECT_THAT(errors({"--like", "glm-5.2", "--layers", "1", directory}), HasSubstr("expected 2 or more"));
   EXPECT_THAT(errors({"--like", "olmoe", "--mode", "gguf", directory}), HasSubstr("--mode: 'gguf'"));
   EXPECT_THAT(errors({"--like", "olmoe", "--bits", "7", directory}), HasSubstr("7 bits"));
   EXPECT_THAT(scratch.names(), IsEmpty());
+}
+
+TEST(Synth, DocumentationNamesEveryModel) {
+  const std::string usage = read_file(SLUICE_SOURCE_DIR "/docs/usage.md");
+  for (const auto& shape : model::synth::model_shapes()) {
+    EXPECT_THAT(usage, HasSubstr("`" + std::string(shape.name) + "`"));
+  }
 }
 
 }  // namespace
