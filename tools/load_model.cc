@@ -57,6 +57,12 @@ std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory,
   progress.finish();
   record_effective(settings, *model);
   const auto& from_model = model->info().notices;
+  if (!settings.route_trace.empty() && model->info().moe_layers == 0) {
+    settings.notices.push_back(
+        fmt::format("requested --route-trace {}, got none because the model has no experts to route to",
+                    settings.route_trace.string()));
+    find_record(settings.records, "route_trace")->value = "none";
+  }
   settings.notices.insert(settings.notices.end(), from_model.begin(), from_model.end());
   if (!settings.quiet) {
     for (const std::string& notice : settings.notices) log::warn("{}", notice);

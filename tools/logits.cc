@@ -80,10 +80,11 @@ int logits(const LogitsOptions& options, const Environment& environment) {
   Settings settings = resolve_settings(options.settings, environment);
   const ModelChoice choice = find_model(options.model, environment, program_path());
   check_writable(options.output);
-  check_stats_json(settings);
+  check_output_files(settings);
   const auto model = load_model(choice.directory, settings, environment);
   const model::ModelInfo& info = model->info();
   check_tokens(tokens, info);
+  model::RouteRecorder routes(*model, settings.route_trace);
 
   const InterruptGuard interrupt;
   OutputFile file(options.output);
@@ -105,7 +106,7 @@ int logits(const LogitsOptions& options, const Environment& environment) {
     if (interrupt.requested()) return interrupt.exit_code();
   }
   file.commit();
-  report(*model, result, settings);
+  report(*model, result, settings, routes);
   return 0;
 }
 

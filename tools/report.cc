@@ -46,17 +46,22 @@ std::string closing_text(const model::RunStatistics& s) {
   }
   text += "\n";
   if (s.model.moe_layers > 0) text += experts_line(s);
-  return text + bound_line(s);
+  text += bound_line(s);
+  const std::string regret = model::regret_text(s.regret);
+  return regret.empty() ? text : text + fmt::format("regret   {}\n", regret);
 }
 
-void check_stats_json(const Settings& settings) {
-  if (!settings.stats_json.empty()) check_writable(settings.stats_json);
+void check_output_files(const Settings& settings) {
+  for (const std::filesystem::path& path : {settings.stats_json, settings.route_trace}) {
+    if (!path.empty()) check_writable(path);
+  }
 }
 
-void report(model::Model& model, const model::GenerateResult& generation, const Settings& settings) {
+void report(model::Model& model, const model::GenerateResult& generation, const Settings& settings,
+            model::RouteRecorder& routes) {
   const bool wanted = settings.stats || !settings.stats_json.empty();
   if (settings.quiet && !wanted) return;
-  model::RunStatistics statistics = model::collect_statistics(model, generation, settings.records, true);
+  model::RunStatistics statistics = model::collect_statistics(model, generation, settings.records, true, &routes);
   statistics.model.notices = settings.notices;
   if (const model::SettingRecord* slots = find_record(statistics.settings, "cache_slots"); slots->origin != "default") {
     statistics.model.slots_origin = slots->origin;

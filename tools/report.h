@@ -10,14 +10,16 @@
 
 namespace sluice::tools {
 
-/// Two to four lines: speed, what the slots held, what was read from disk, and what bounds the speed.
+/// Up to four lines: speed, what the slots held and what was read from disk, what bounds the speed, and what other
+/// caches would have held.
 std::string closing_text(const model::RunStatistics& statistics);
 
-/// Throws Error now if --stats-json was given and cannot be written later.
-void check_stats_json(const Settings& settings);
+/// Throws Error now if --stats-json or --route-trace was given and cannot be written later.
+void check_output_files(const Settings& settings);
 
 /// Gathers statistics, writes --stats-json, and prints to stderr: the full text with --stats, else the closing lines
 /// unless --quiet. Throws Error if the file cannot be written.
-void report(model::Model& model, const model::GenerateResult& generation, const Settings& settings);
+void report(model::Model& model, const model::GenerateResult& generation, const Settings& settings,
+            model::RouteRecorder& routes);
 
 }  // namespace sluice::tools

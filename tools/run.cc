@@ -81,7 +81,7 @@ int run(const RunOptions& options, const Environment& environment) {
   const ModelChoice choice = find_model(options.model, environment, program_path());
   const bool chat = options.chat.value_or(choice.embedded);
   if (options.system_prompt && !chat) fail_usage("--system-prompt: only chat form has one; add --chat");
-  check_stats_json(settings);
+  check_output_files(settings);
   if (choice.embedded) use_embedded_slots(settings);
 
   const model::Tokenizer tokenizer = model::Tokenizer::load(choice.directory / "tokenizer.json");
@@ -93,6 +93,7 @@ int run(const RunOptions& options, const Environment& environment) {
       options.sampling, model::load_generation_defaults(choice.directory), std::random_device{}(), settings.records);
 
   const auto model = load_model(choice.directory, settings, environment);
+  model::RouteRecorder routes(*model, settings.route_trace);
   if (!given && !settings.quiet) fmt::print(stderr, "prompt   {}\n", text);
   model::Session session = model->new_session();
   const InterruptGuard interrupt;
@@ -101,7 +102,7 @@ int run(const RunOptions& options, const Environment& environment) {
   const model::GenerateResult result = model::generate(
       *model, session, request, [&](int token) { write_text(decoder.push(token)); }, [](int) {});
   write_text(decoder.finish() + "\n");
-  report(*model, result, settings);
+  report(*model, result, settings, routes);
   return result.reason == model::FinishReason::cancelled ? interrupt.exit_code() : 0;
 }
 

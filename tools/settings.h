@@ -22,7 +22,8 @@ struct Settings {
   model::RuntimeSettings runtime;
   bool stats = false;
   bool quiet = false;
-  std::filesystem::path stats_json;  // empty: not wanted
+  std::filesystem::path stats_json;   // empty: not wanted
+  std::filesystem::path route_trace;  // likewise
 
   std::vector<model::SettingRecord> records;  // every setting, in the order of the table
   std::vector<std::string> notices;           // "requested X, got Y because Z"

@@ -37,7 +37,9 @@ struct Resident {
 class BeladyLayer {
  public:
   BeladyLayer(int experts, int slots)
-      : slots_(static_cast<std::size_t>(std::min(slots, experts))), place_(static_cast<std::size_t>(experts), kNone) {}
+      : slots_(static_cast<std::size_t>(std::min(slots, experts))),
+        place_(static_cast<std::size_t>(experts), kNone),
+        requested_(static_cast<std::size_t>(experts), 0) {}
 
   /// Returns the hits.
   std::uint64_t acquire(std::span<const std::uint16_t> ids, std::span<const std::uint32_t> next_use) {
@@ -56,7 +58,11 @@ class BeladyLayer {
       return hits;
     }
     const std::size_t free = slots_ - residents_.size();
-    if (misses_.size() > free) evict(misses_.size() - free, ids);
+    if (misses_.size() > free) {
+      for (const std::uint16_t id : ids) requested_[id] = 1;
+      evict(misses_.size() - free);
+      for (const std::uint16_t id : ids) requested_[id] = 0;
+    }
     for (const Resident& miss : misses_) admit(miss);
     return hits;
   }
@@ -69,11 +75,11 @@ class BeladyLayer {
     residents_.push_back(expert);
   }
 
-  /// Removes the `count` residents outside of `ids` that are needed the latest.
-  void evict(std::size_t count, std::span<const std::uint16_t> ids) {
+  /// Removes the `count` residents that are needed the latest and were not requested.
+  void evict(std::size_t count) {
     candidates_.clear();
     for (const Resident& resident : residents_) {
-      if (!std::binary_search(ids.begin(), ids.end(), resident.expert)) candidates_.push_back(resident);
+      if (requested_[resident.expert] == 0) candidates_.push_back(resident);
     }
     std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(count - 1),
                      candidates_.end(), [](const Resident& a, const Resident& b) { return a.next_use > b.next_use; });
@@ -100,7 +106,8 @@ class BeladyLayer {
   }
 
   std::size_t slots_;
-  std::vector<std::int32_t> place_;  // [experts] index in residents_, or kNone
+  std::vector<std::int32_t> place_;      // [experts] index in residents_, or kNone
+  std::vector<std::uint8_t> requested_;  // [experts] bool: by the current request
   std::vector<Resident> residents_;
   std::vector<Resident> misses_, candidates_;  // scratch
 };

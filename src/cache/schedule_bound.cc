@@ -5,6 +5,17 @@
 
 namespace sluice::cache {
 
+ScheduleModel even_schedule(int layers, std::uint64_t dense_bytes, std::uint64_t head_bytes, std::uint64_t expert_bytes,
+                            std::uint64_t read_bytes) {
+  assert(layers >= 1 && head_bytes <= dense_bytes);
+  const auto count = static_cast<std::uint64_t>(layers);
+  const std::uint64_t each = (dense_bytes - head_bytes) / count;
+  const ScheduleLayer layer{
+      .before_router_bytes = each, .shared_bytes = 0, .expert_bytes = expert_bytes, .read_bytes = read_bytes};
+  return {.layers = std::vector<ScheduleLayer>(static_cast<std::size_t>(layers), layer),
+          .after_bytes = dense_bytes - each * count};
+}
+
 double schedule_seconds(const ScheduleModel& model, const ScheduleRates& rates, std::span<const LayerDemand> demands) {
   assert(demands.size() == model.layers.size());
   assert(rates.disk > 0 && rates.memory > 0 && rates.lookahead_recall >= 0 && rates.lookahead_recall <= 1);

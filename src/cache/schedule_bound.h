@@ -46,6 +46,11 @@ struct ScheduleRates {
   double lookahead_recall = 0;  // share of the misses that were guessed, in [0, 1]
 };
 
+/// `layers` equal MoE layers. Of the dense weights a token touches, `head_bytes` come last and the others are spread
+/// evenly, none of them as a shared expert.
+ScheduleModel even_schedule(int layers, std::uint64_t dense_bytes, std::uint64_t head_bytes, std::uint64_t expert_bytes,
+                            std::uint64_t read_bytes);
+
 /// What a step asked of one layer.
 struct LayerDemand {
   std::uint32_t lookups = 0;

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 namespace sluice::cache {
 
 SimulatedLayer::SimulatedLayer(int experts, int slots, const PolicyEntry& policy)
     : policy_(policy.create(experts)),
       slots_(static_cast<std::size_t>(std::min(slots, experts))),
-      resident_(static_cast<std::size_t>(experts), 0),
+      place_(static_cast<std::size_t>(experts), kAbsent),
       known_(static_cast<std::size_t>(experts), 0),
       requested_(static_cast<std::size_t>(experts), 0),
       waves_(experts) {
@@ -23,8 +24,8 @@ LookupCounts SimulatedLayer::acquire(std::span<const std::uint16_t> ids, std::ui
     const auto at = static_cast<std::size_t>(id);
     policy_->touch(id, step);
     requested_[at] = 1;
-    (resident_[at] != 0 ? hits_ : misses_).push_back(id);
-    if (resident_[at] == 0) ++(known_[at] != 0 ? counts.misses_capacity : counts.misses_cold);
+    (resident(id) ? hits_ : misses_).push_back(id);
+    if (!resident(id)) ++(known_[at] != 0 ? counts.misses_capacity : counts.misses_cold);
   }
   counts.lookups = ids.size();
   counts.hits = hits_.size();
@@ -32,35 +33,41 @@ LookupCounts SimulatedLayer::acquire(std::span<const std::uint16_t> ids, std::ui
   if (ids.size() > slots_) {
     // Everything else has left by the time the last expert is read.
     waves_.plan(*policy_, step, static_cast<int>(slots_), hits_, misses_);
-    for (const int id : residents_) resident_[static_cast<std::size_t>(id)] = 0;
+    for (const int id : residents_) place_[static_cast<std::size_t>(id)] = kAbsent;
     residents_.clear();
     for (const int id : waves_.staying()) admit(id);
     for (const int id : misses_) known_[static_cast<std::size_t>(id)] = 1;
   } else {
-    for (const int id : misses_) {
-      if (residents_.size() == slots_) evict_for_one(step);
-      admit(id);
-    }
+    const std::size_t empty = slots_ - residents_.size();
+    if (misses_.size() > empty) evict(misses_.size() - empty, step);
+    for (const int id : misses_) admit(id);
   }
   for (const int id : ids) requested_[static_cast<std::size_t>(id)] = 0;
   return counts;
 }
 
 void SimulatedLayer::admit(int expert) {
+  place_[static_cast<std::size_t>(expert)] = static_cast<int>(residents_.size());
   residents_.push_back(expert);
-  resident_[static_cast<std::size_t>(expert)] = 1;
   known_[static_cast<std::size_t>(expert)] = 1;
 }
 
-void SimulatedLayer::evict_for_one(std::uint64_t step) {
+void SimulatedLayer::evict(std::size_t count, std::uint64_t step) {
   candidates_.clear();
   for (const int id : residents_) {
     if (requested_[static_cast<std::size_t>(id)] == 0) candidates_.push_back(id);
   }
-  const int victim = policy_->victim(candidates_, step);
-  *std::find(residents_.begin(), residents_.end(), victim) = residents_.back();
-  residents_.pop_back();
-  resident_[static_cast<std::size_t>(victim)] = 0;
+  for (; count > 0; --count) {
+    const int victim = policy_->victim(candidates_, step);
+    *std::find(candidates_.begin(), candidates_.end(), victim) = candidates_.back();
+    candidates_.pop_back();
+    const int place = std::exchange(place_[static_cast<std::size_t>(victim)], kAbsent);
+    const int moved = residents_.back();
+    residents_.pop_back();
+    if (moved == victim) continue;
+    residents_[static_cast<std::size_t>(place)] = moved;
+    place_[static_cast<std::size_t>(moved)] = place;
+  }
 }
 
 LookupCounts Simulation::counts(Phase phase) const {

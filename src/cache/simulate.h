@@ -21,16 +21,19 @@ class SimulatedLayer {
 
   /// What acquire() of these distinct ascending ids counts; bytes stay 0.
   LookupCounts acquire(std::span<const std::uint16_t> ids, std::uint64_t step);
-  bool resident(int expert) const { return resident_[static_cast<std::size_t>(expert)] != 0; }
+  bool resident(int expert) const { return place_[static_cast<std::size_t>(expert)] != kAbsent; }
 
  private:
+  static constexpr int kAbsent = -1;
+
   void admit(int expert);
-  void evict_for_one(std::uint64_t step);
+  /// Removes the policy's first `count` victims among those that were not requested.
+  void evict(std::size_t count, std::uint64_t step);
 
   std::unique_ptr<EvictionPolicy> policy_;
   std::size_t slots_;
   std::vector<int> residents_;           // in no order
-  std::vector<std::uint8_t> resident_;   // [experts] bool
+  std::vector<int> place_;               // [experts] in residents_, or kAbsent
   std::vector<std::uint8_t> known_;      // [experts] bool: was resident at any time
   std::vector<std::uint8_t> requested_;  // [experts] bool: by the current request
   std::vector<int> hits_, misses_;       // of the current request, ascending

@@ -7,11 +7,13 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string_view>
 
 #include "base/units.h"
+#include "cache/schedule_bound.h"
 
 namespace sluice::model {
 
@@ -86,6 +88,35 @@ double probe_memory_bandwidth(Model& model) {
   return best;
 }
 
+/// Bytes of the matrix that makes logits.
+std::uint64_t head_bytes(const Model& model) {
+  std::uint64_t bytes = 0;
+  for (const char* tensor : {".weight", ".scales", ".biases"}) {
+    const stream::TensorInfo* info = model.checkpoint().find(model.spec().head + tensor);
+    if (info != nullptr) bytes += info->bytes;
+  }
+  return bytes;
+}
+
+/// The schedule bound of the recorded routes at the probed rates, in tokens per second; none if a rate is not known.
+std::optional<double> schedule_bound(const RunStatistics& s, const Model& model, const cache::RouteLog& log,
+                                     std::size_t first_counted) {
+  const std::uint64_t misses = s.decode_lookups.lookups - s.decode_lookups.hits;
+  if (s.memory_bytes_per_second <= 0 || (s.disk_bytes_per_second <= 0 && misses > 0)) return std::nullopt;
+  const auto experts = static_cast<std::uint64_t>(s.model.moe_layers) * static_cast<std::uint64_t>(s.model.top_k);
+  const cache::ScheduleModel schedule =
+      cache::even_schedule(s.model.moe_layers, s.model.token_dense_bytes, head_bytes(model),
+                           s.model.token_expert_bytes / experts, misses > 0 ? s.decode_lookups.bytes_read / misses : 0);
+  const cache::ScheduleRates rates{
+      .disk = s.disk_bytes_per_second > 0 ? s.disk_bytes_per_second : std::numeric_limits<double>::infinity(),
+      .memory = s.memory_bytes_per_second,
+      .lookahead_recall = 0};
+  const cache::Simulation run =
+      cache::simulate(log, s.model.slots_per_layer, cache::eviction_policy(model.experts()->policy()));
+  const std::optional<double> seconds = cache::schedule_seconds(schedule, rates, log, run.misses, first_counted);
+  return seconds ? std::optional(1 / *seconds) : std::nullopt;
+}
+
 }  // namespace
 
 std::optional<double> RunStatistics::disk_bound() const {
@@ -116,7 +147,7 @@ double RunStatistics::prefill_speed() const {
 }
 
 RunStatistics collect_statistics(Model& model, const GenerateResult& generation, std::vector<SettingRecord> settings,
-                                 bool probe) {
+                                 bool probe, RouteRecorder* routes) {
   RunStatistics s;
   s.model = model.info();
   s.settings = std::move(settings);
@@ -141,7 +172,21 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
     s.disk_bytes_per_second = model.probe_disk_bandwidth();
     s.memory_bytes_per_second = probe_memory_bandwidth(model);
   }
+  if (routes != nullptr && model.experts() != nullptr) {
+    const cache::RouteLog& log = routes->history().log();
+    const std::size_t first_counted = routes->history().first_counted();
+    s.regret = cache::compute_regret(log, s.model.slots_per_layer, cache::eviction_policy(model.experts()->policy()),
+                                     first_counted);
+    s.schedule_bound = schedule_bound(s, model, log, first_counted);
+  }
   return s;
+}
+
+std::string regret_text(const cache::Regret& regret) {
+  if (!regret.belady_hit_rate) return "";
+  return fmt::format("best possible at this size {:.1f} % hits; half the slots {:.1f} %, twice {:.1f} %",
+                     100 * *regret.belady_hit_rate, 100 * *regret.half_slots_hit_rate,
+                     100 * *regret.double_slots_hit_rate);
 }
 
 std::string statistics_text(const RunStatistics& s) {
@@ -175,6 +220,11 @@ std::string statistics_text(const RunStatistics& s) {
     }
     text += '\n';
   }
+  if (s.schedule_bound) {
+    text += fmt::format("schedule {:.1f} tok/s: {:.0f} % of what the order of the layers allows\n", *s.schedule_bound,
+                        100 * s.decode_speed() / *s.schedule_bound);
+  }
+  if (const std::string regret = regret_text(s.regret); !regret.empty()) text += fmt::format("regret  {}\n", regret);
   text +=
       fmt::format("memory  {} peak: dense {}, slots {}, KV {} at full context", format_bytes(s.rss_peak_bytes),
                   format_bytes(s.model.dense_bytes), format_bytes(s.model.slot_bytes), format_bytes(s.model.kv_bytes));
@@ -241,9 +291,16 @@ std::string statistics_json(const RunStatistics& s) {
   j["bound"] = {{"disk_tok_per_s", number(s.disk_bound())},
                 {"memory_tok_per_s", number(s.memory_bound())},
                 {"max_tok_per_s", bound ? ordered_json(bound->tok_per_s) : ordered_json(nullptr)},
+                {"schedule_tok_per_s", number(s.schedule_bound)},
                 {"fraction", bound && s.decode_speed() > 0 ? ordered_json(s.decode_speed() / bound->tok_per_s)
                                                            : ordered_json(nullptr)},
+                {"schedule_fraction", s.schedule_bound && s.decode_speed() > 0
+                                          ? ordered_json(s.decode_speed() / *s.schedule_bound)
+                                          : ordered_json(nullptr)},
                 {"binding", bound ? ordered_json(bound->resource) : ordered_json(nullptr)}};
+  j["regret"] = {{"belady_hit_rate", number(s.regret.belady_hit_rate)},
+                 {"half_slots_hit_rate", number(s.regret.half_slots_hit_rate)},
+                 {"double_slots_hit_rate", number(s.regret.double_slots_hit_rate)}};
   j["memory"] = {
       {"dense_bytes", s.model.dense_bytes},   {"slot_bytes", s.model.slot_bytes},
       {"kv_bytes", s.model.kv_bytes},         {"scratch_bytes", s.model.scratch_bytes},

@@ -8,8 +8,10 @@
 #include <string_view>
 #include <vector>
 
+#include "cache/regret.h"
 #include "model/generate.h"
 #include "model/model.h"
+#include "model/routes/route_recorder.h"
 
 namespace sluice::model {
 
@@ -37,8 +39,10 @@ struct RunStatistics {
   double decode_stall_seconds = 0;
   stream::IoStats io;
   stream::IoChoice io_choice;
-  double disk_bytes_per_second = 0;    // probe; 0 unknown
-  double memory_bytes_per_second = 0;  // probe; 0 unknown
+  cache::Regret regret;                  // of the recorded routes; empty without
+  std::optional<double> schedule_bound;  // tokens per second, see cache/schedule_bound.h
+  double disk_bytes_per_second = 0;      // probe; 0 unknown
+  double memory_bytes_per_second = 0;    // probe; 0 unknown
   std::uint64_t rss_peak_bytes = 0;
   std::uint64_t major_faults = 0;
 
@@ -51,10 +55,13 @@ struct RunStatistics {
   double prefill_speed() const;
 };
 
-/// Gathers everything from a model after a generation. Runs the short disk and memory probes if `probe`.
+/// Gathers everything from a model after a generation. Runs the short disk and memory probes if `probe`. `routes` are
+/// those of the whole run; without them there is neither regret nor schedule bound.
 RunStatistics collect_statistics(Model& model, const GenerateResult& generation, std::vector<SettingRecord> settings,
-                                 bool probe);
+                                 bool probe, RouteRecorder* routes = nullptr);
 
+/// What other caches would have reached, in one line without newline; empty if it is not known.
+std::string regret_text(const cache::Regret& regret);
 /// The lines a person reads, newline-terminated.
 std::string statistics_text(const RunStatistics& statistics);
 /// The documented JSON object, indented.

@@ -81,6 +81,19 @@ TEST(ScheduleBound, NobodyGuessesForTheFirstLayer) {
   EXPECT_DOUBLE_EQ(seconds({layer}, {{1, 1}}, 1), seconds({layer}, {{1, 1}}, 0));
 }
 
+TEST(ScheduleBound, EqualLayersShareTheDenseWeights) {
+  const ScheduleModel model = even_schedule(3, 1000, 99, 20, 25);
+  ASSERT_EQ(model.layers.size(), 3u);
+  std::uint64_t dense = model.after_bytes;
+  for (const ScheduleLayer& layer : model.layers) {
+    EXPECT_EQ(layer.before_router_bytes, 300u);
+    EXPECT_EQ(layer.expert_bytes, 20u);
+    EXPECT_EQ(layer.read_bytes, 25u);
+    dense += layer.before_router_bytes + layer.shared_bytes;
+  }
+  EXPECT_EQ(dense, 1000u) << "nothing is lost to rounding";
+}
+
 class AnySchedule : public ::testing::Test {
  protected:
   std::uint64_t below(std::uint64_t end) { return std::uniform_int_distribution<std::uint64_t>(0, end - 1)(random_); }

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "cache/simulate.h"
 #include "model/chat_template.h"
 #include "model/generate.h"
 #include "model/golden_file.h"
@@ -224,6 +225,38 @@ TEST(EmbeddedModel, CountsAreTrue) {
     const auto kernel = static_cast<double>(after->read_bytes - before->read_bytes);
     EXPECT_NEAR(static_cast<double>(statistics.io.bytes - reader_before.bytes), kernel, 0.02 * kernel);
   }
+}
+
+TEST(EmbeddedModel, RegretAndScheduleFollowFromItsRoutes) {
+  const auto prompt = reference("expected_text.json")["prompt_ids"].get<std::vector<int>>();
+  RuntimeSettings settings;
+  settings.cache_slots = 8;
+  const auto model = Model::load(kModel, settings);
+  RouteRecorder routes(*model, {});
+  const Generated generated = greedy(*model, prompt, 40);
+  const RunStatistics s = collect_statistics(*model, generated.result, {}, true, &routes);
+
+  const auto rate = [&](int slots) {
+    const auto counts = cache::simulate(routes.history().log(), slots, cache::eviction_policy("decay"));
+    const cache::LookupCounts decode = counts.counts(cache::Phase::decode);
+    return static_cast<double>(decode.hits) / static_cast<double>(decode.lookups);
+  };
+  const double hit_rate = static_cast<double>(s.decode_lookups.hits) / static_cast<double>(s.decode_lookups.lookups);
+  EXPECT_EQ(rate(8), hit_rate);
+  EXPECT_GT(s.regret.belady_hit_rate.value(), hit_rate);
+  EXPECT_EQ(s.regret.half_slots_hit_rate, rate(4));
+  EXPECT_EQ(s.regret.double_slots_hit_rate, rate(16));
+  ASSERT_TRUE(s.bound() && s.schedule_bound);
+  EXPECT_GT(*s.schedule_bound, 0);
+  EXPECT_LE(*s.schedule_bound, s.bound()->tok_per_s * (1 + 1e-9));
+  const auto json = nlohmann::json::parse(statistics_json(s));
+  EXPECT_EQ(json["regret"]["belady_hit_rate"], *s.regret.belady_hit_rate);
+  EXPECT_EQ(json["bound"]["schedule_tok_per_s"], *s.schedule_bound);
+  EXPECT_EQ(json["bound"]["schedule_fraction"], s.decode_speed() / *s.schedule_bound);
+
+  const RunStatistics without = collect_statistics(*model, generated.result, {}, false);
+  EXPECT_FALSE(without.schedule_bound || without.regret.belady_hit_rate);
+  EXPECT_TRUE(nlohmann::json::parse(statistics_json(without))["regret"]["belady_hit_rate"].is_null());
 }
 
 }  // namespace

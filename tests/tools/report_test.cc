@@ -46,6 +46,14 @@ TEST(Closing, SaysSpeedHitsBytesAndBound) {
                           HasSubstr("100 MiB per token"), HasSubstr("10.0 tok/s by the disk; 50 % of it reached")));
 }
 
+TEST(Closing, SaysWhatOtherCachesWouldHold) {
+  model::RunStatistics s = example();
+  s.regret = {.belady_hit_rate = 0.91, .half_slots_hit_rate = 0.642, .double_slots_hit_rate = 0.938};
+  EXPECT_THAT(lines(closing_text(s)), SizeIs(4));
+  EXPECT_THAT(closing_text(s),
+              HasSubstr("best possible at this size 91.0 % hits; half the slots 64.2 %, twice 93.8 %"));
+}
+
 TEST(Closing, NamesTheTighterBound) {
   model::RunStatistics s = example();
   s.memory_bytes_per_second = 6.0 * kGiB;

@@ -102,6 +102,7 @@ TEST(Settings, ReachTheRuntime) {
                                               {"prefill-chunk", "64"},
                                               {"stats", "1"},
                                               {"stats-json", "a.json"},
+                                              {"route-trace", "a.trace"},
                                               {"quiet", "1"}},
                                              {{"SLUICE_ISA", "scalar"}});
   EXPECT_EQ(settings.runtime.memory, 2 * kGiB);
@@ -118,6 +119,7 @@ TEST(Settings, ReachTheRuntime) {
   EXPECT_TRUE(settings.stats);
   EXPECT_TRUE(settings.quiet);
   EXPECT_EQ(settings.stats_json, "a.json");
+  EXPECT_EQ(settings.route_trace, "a.trace");
 }
 
 TEST(Settings, EveryMoePathHasItsName) {
@@ -193,7 +195,6 @@ TEST(Settings, WhatIsNotBuiltYetIsReported) {
   EXPECT_THAT(q8.notices, IsEmpty());
   EXPECT_EQ(q8.runtime.cache_type, DType::i8);
   EXPECT_EQ(record_of(q8, "cache_type").value, "q8");
-  EXPECT_THAT(resolve_settings({{"route-trace", "x"}}, {}).notices, ElementsAre(HasSubstr("--route-trace")));
   EXPECT_THAT(resolve_settings({}, {{"SLUICE_STREAM_EXPERTS", "0"}}).notices,
               ElementsAre(HasSubstr("SLUICE_STREAM_EXPERTS")));
   EXPECT_THAT(resolve_settings({{"prefetch", "auto"}, {"stream-experts", "1"}}, {}).notices, IsEmpty());
