@@ -2,6 +2,8 @@
 //
 // The canonical pattern: lane j of an accumulator adds elements j, j + 8, ... of a row by fused multiply-add, and
 // one fixed tree adds the lanes at the end.
+#include <type_traits>
+
 #include "kernels/matmul_avx2.h"
 #include "kernels/matmul_dequantize.h"
 #include "kernels/vector_lanes_avx2.h"
@@ -33,6 +35,7 @@ template <int kBits>
 struct Affine {
   static constexpr bool kGrouped = true;
   static constexpr bool kRagged = false;
+  static constexpr bool kAffine = true;
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256 bias) {
     uint64_t eight = 0;
@@ -61,6 +64,7 @@ struct Affine {
 struct E2m1 {
   static constexpr bool kGrouped = true;
   static constexpr bool kRagged = false;
+  static constexpr bool kAffine = false;
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256) {
     int eight = 0;
@@ -73,14 +77,20 @@ struct E2m1 {
   }
 };
 
+/// E4M3 codes, sixteen at once. As f16 numbers they are too small by 2^8, which the scale makes good if it is folded,
+/// that is, multiplied by kE4m3InF16 beforehand; scales near the end of the range of f32 would become infinite by it.
 struct E4m3 {
   static constexpr bool kGrouped = true;
   static constexpr bool kRagged = false;
 
-  static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256) {
-    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + column));
-    const __m256 value = _mm256_mul_ps(_mm256_cvtph_ps(e4m3_to_f16(eight)), splat(kE4m3InF16));
-    return _mm256_mul_ps(value, scale);
+  template <bool kFolded>
+  static void decode(const std::byte* codes, int64_t column, __m256 scale, __m256 (&w)[2]) {
+    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + column));
+    const __m256i shifted = _mm256_slli_epi16(_mm256_cvtepi8_epi16(sixteen), 7);
+    const __m256i half = _mm256_and_si256(shifted, _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
+    w[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(half));
+    w[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
+    for (__m256& eight : w) eight = mul(kFolded ? eight : mul(eight, splat(kE4m3InF16)), scale);
   }
 };
 
@@ -89,75 +99,172 @@ struct Fp8Block {
   static constexpr bool kGrouped = true;
   static constexpr bool kRagged = true;
 
-  static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256 bias) {
-    const __m256i bits = _mm256_castps_si256(E4m3::decode(codes, column, scale, bias));
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
-    return _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32(static_cast<int>(0xFFFF0000U))));
+  template <bool kFolded>
+  static void decode(const std::byte* codes, int64_t column, __m256 scale, __m256 (&w)[2]) {
+    E4m3::decode<kFolded>(codes, column, scale, w);
+    for (__m256& eight : w) {
+      const __m256i bits = _mm256_castps_si256(eight);
+      const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+      const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+      eight = _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32(static_cast<int>(0xFFFF0000U))));
+    }
   }
 };
 
-/// The NaN among the scales with a payload that survives the rounding of decode().
-__m256 with_plain_nans(__m256 scales) {
-  return _mm256_blendv_ps(scales, splat(__builtin_nanf("")), _mm256_cmp_ps(scales, scales, _CMP_UNORD_Q));
+/// Whether weights are decoded sixteen at once.
+template <typename Weights>
+constexpr bool kIsFp8 = std::is_same_v<Weights, E4m3> || std::is_same_v<Weights, Fp8Block>;
+
+/// Gives the NaN among eight scales a payload that survives the rounding to bf16.
+void with_plain_nans(float (&scales)[kRowBlock]) {
+  for (float& scale : scales) scale = scale != scale ? __builtin_nanf("") : scale;
 }
 
 // --- Products -------------------------------------------------------------------------------------------------------
 
-/// Calls visit(r, column, weights) for columns [begin, end), eight at a time, of every row of the block. Groups are
-/// never cut: begin is a multiple of kTileColumns.
-template <typename Weights, typename Visit>
-void decode_block(const MatrixView& weights, const BlockRows& rows, int begin, int end, Visit visit) {
-  if constexpr (!Weights::kGrouped) {
-    for (int column = begin; column + kLanes <= end; column += kLanes) {
-      rows.prefetch_codes(int64_t{column} * Weights::kElement, int64_t{column + kLanes} * Weights::kElement);
-      for (int r = 0; r < kRowBlock; ++r) visit(r, column, Weights::decode(rows.codes[r], column));
+/// The groups of a tile: their scales, and biases if there are any, with the rows of the block in the lanes.
+struct TileScales {
+  alignas(32) float scale[kTileColumns / 16][kRowBlock];
+  alignas(32) float bias[kTileColumns / 16][kRowBlock];
+
+  /// Groups [first, first + count).
+  void convert(const MatrixView& weights, const BlockRows& rows, int first, int count) {
+    const ScaleKind kind = scale_kind(weights.format);
+    auto* scales = reinterpret_cast<__m256*>(scale);
+    auto* biases = reinterpret_cast<__m256*>(bias);
+    convert_scales(rows, rows.scales, kind, first, count, 1.0F, scales);
+    if (has_biases(weights.format)) convert_scales(rows, rows.biases, kind, first, count, 1.0F, biases);
+    if (weights.format.mode == Mode::symmetric) {
+      for (int g = 0; g < count; ++g) biases[g] = mul(splat(kSymmetricBias), scales[g]);
     }
-    if (const int rest = end % kLanes; rest != 0 && end == weights.cols) {
+  }
+
+  /// Multiplies the scales of `count` groups by kE4m3InF16, unless one of them is too large for it or NaN.
+  bool fold(int count) {
+    auto* scales = reinterpret_cast<__m256*>(scale);
+    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+    for (int g = 0; g < count; ++g) {
+      const __m256 small = _mm256_cmp_ps(_mm256_and_ps(scales[g], magnitude), splat(0x1p119F), _CMP_LT_OQ);
+      if (_mm256_movemask_ps(small) != 0xFF) return false;
+    }
+    for (int g = 0; g < count; ++g) scales[g] = mul(scales[g], splat(kE4m3InF16));
+    return true;
+  }
+};
+
+// Decoded weights are visited column by column: visit.columns(column, count) announces the next columns of all rows, at
+// most sixteen, then visit(r, v, w) brings the v-th eight of them of row r.
+
+/// sums[r] += weights times x.
+struct AddProducts {
+  __m256 (&sums)[kRowBlock];
+  const float* x;
+  __m256 columns_of_x[2];
+
+  [[gnu::always_inline]] void columns(int column, int count) {
+    columns_of_x[0] = count < kLanes ? load_part(x + column, count) : load(x + column);
+    if (count > kLanes) {
+      columns_of_x[1] = count < 2 * kLanes ? load_part(x + column + kLanes, count - kLanes) : load(x + column + kLanes);
+    }
+  }
+  [[gnu::always_inline]] void operator()(int r, int v, __m256 w) {
+    sums[r] = fma(w, columns_of_x[v], sums[r]);
+    asm("" : "+x"(sums[r]));  // one row after the other: decoded all at once, they take more registers than there are
+  }
+};
+
+/// Keeps the weights of columns from `begin` on.
+struct KeepTile {
+  __m256 (&tile)[kTileColumns / kLanes][kRowBlock];
+  int begin;
+  int vector;
+
+  void columns(int column, int) { vector = (column - begin) / kLanes; }
+  void operator()(int r, int v, __m256 w) { tile[vector + v][r] = w; }
+};
+
+/// Columns [first, stop) of the group whose scales are `scales`.
+template <typename Weights, bool kFolded, typename Visit>
+[[gnu::always_inline]] inline void decode_fp8_group(const BlockRows& rows, const float (&scales)[kRowBlock], int first,
+                                                    int stop, Visit& visit) {
+  int column = first;
+  for (; column + 2 * kLanes <= stop; column += 2 * kLanes) {
+    visit.columns(column, 2 * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRowBlock; ++r) {
+      __m256 w[2];
+      Weights::template decode<kFolded>(rows.codes[r], column, splat(scales[r]), w);
+      visit(r, 0, w[0]);
+      visit(r, 1, w[1]);
+    }
+  }
+  if constexpr (Weights::kRagged) {
+    const int rest = stop - column;
+    if (rest <= 0) return;
+    visit.columns(column, rest);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRowBlock; ++r) {  // the last columns, filled up with zeros
+      std::byte last[2 * kLanes] = {};
+      memcpy(last, rows.codes[r] + column, static_cast<size_t>(rest));
+      __m256 w[2];
+      Weights::template decode<kFolded>(last, 0, splat(scales[r]), w);
+      // Masked, since a zero times an infinite scale is none.
+      visit(r, 0, _mm256_and_ps(w[0], _mm256_castsi256_ps(lane_mask(rest))));
+      if (rest > kLanes) visit(r, 1, _mm256_and_ps(w[1], _mm256_castsi256_ps(lane_mask(rest - kLanes))));
+    }
+  }
+}
+
+/// Visits columns [begin, end) of every row of the block. Groups are never cut: begin is a multiple of kTileColumns.
+template <typename Weights, typename Visit>
+[[gnu::always_inline]] inline void decode_block(const MatrixView& weights, const BlockRows& rows, int begin, int end,
+                                                Visit visit) {
+  if constexpr (!Weights::kGrouped) {
+    int column = begin;
+    for (; column + kLanes <= end; column += kLanes) {
+      rows.prefetch_codes(int64_t{column} * Weights::kElement, int64_t{column + kLanes} * Weights::kElement);
+      visit.columns(column, kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRowBlock; ++r) visit(r, 0, Weights::decode(rows.codes[r], column));
+    }
+    if (const int rest = end - column; rest > 0) {
+      visit.columns(column, rest);
+#pragma GCC unroll 8
       for (int r = 0; r < kRowBlock; ++r) {  // the last columns, filled up with zeros
         std::byte last[kLanes * Weights::kElement] = {};
-        memcpy(last, rows.codes[r] + int64_t{end - rest} * Weights::kElement,
+        memcpy(last, rows.codes[r] + int64_t{column} * Weights::kElement,
                static_cast<size_t>(rest * Weights::kElement));
-        visit(r, end - rest, Weights::decode(last, 0));
+        visit(r, 0, Weights::decode(last, 0));
       }
     }
   } else {
-    constexpr bool kRagged = Weights::kRagged;  // whether the last group may be cut short
     const int group = weights.format.group;
-    const ScaleKind kind = scale_kind(weights.format);
-    const bool affine = is_affine(weights.format);
-    alignas(32) float scales[kTileColumns / 16][kRowBlock];
-    alignas(32) float biases[kTileColumns / 16][kRowBlock];
+    const int bits = weights.format.bits;
     const int groups = (end - begin + group - 1) / group;
-    auto* group_scales = reinterpret_cast<__m256*>(scales);
-    auto* group_biases = reinterpret_cast<__m256*>(biases);
-    convert_scales(rows, rows.scales, kind, begin / group, groups, 1.0F, group_scales);
-    if (has_biases(weights.format)) {
-      convert_scales(rows, rows.biases, kind, begin / group, groups, 1.0F, group_biases);
-    }
-    for (int g = 0; g < groups; ++g) {
-      if constexpr (kRagged) group_scales[g] = with_plain_nans(group_scales[g]);
-      if (weights.format.mode == Mode::symmetric) group_biases[g] = mul(splat(kSymmetricBias), group_scales[g]);
+    TileScales tile;
+    tile.convert(weights, rows, begin / group, groups);
+    bool folded = false;
+    if constexpr (kIsFp8<Weights>) folded = tile.fold(groups);
+    if constexpr (Weights::kRagged) {
+      for (int g = 0; g < groups && !folded; ++g) with_plain_nans(tile.scale[g]);
     }
     for (int g = 0; g < groups; ++g) {
       const int first = begin + g * group;
-      const int stop = kRagged && first + group > end ? end : first + group;
-      const int bits = weights.format.bits;
+      const int stop = first + group < end ? first + group : end;
       rows.prefetch_codes(int64_t{first} * bits / 8, int64_t{stop} * bits / 8);
-      int column = first;
-      for (; column + kLanes <= stop; column += kLanes) {
-        for (int r = 0; r < kRowBlock; ++r) {
-          const __m256 bias = affine ? splat(biases[g][r]) : _mm256_setzero_ps();
-          visit(r, column, Weights::decode(rows.codes[r], column, splat(scales[g][r]), bias));
+      if constexpr (kIsFp8<Weights>) {
+        if (folded) {
+          decode_fp8_group<Weights, true>(rows, tile.scale[g], first, stop, visit);
+        } else {
+          decode_fp8_group<Weights, false>(rows, tile.scale[g], first, stop, visit);
         }
-      }
-      if constexpr (kRagged) {
-        if (const int rest = stop - column; rest > 0) {
-          for (int r = 0; r < kRowBlock; ++r) {  // the last columns, filled up with zeros
-            std::byte last[kLanes] = {};
-            memcpy(last, rows.codes[r] + column, static_cast<size_t>(rest));
-            const __m256 w = Weights::decode(last, 0, splat(scales[g][r]), _mm256_setzero_ps());
-            visit(r, column, _mm256_and_ps(w, _mm256_castsi256_ps(lane_mask(rest))));  // an infinite scale makes NaN
+      } else {
+        for (int column = first; column < stop; column += kLanes) {
+          visit.columns(column, kLanes);
+#pragma GCC unroll 8
+          for (int r = 0; r < kRowBlock; ++r) {
+            const __m256 bias = Weights::kAffine ? splat(tile.bias[g][r]) : _mm256_setzero_ps();
+            visit(r, 0, Weights::decode(rows.codes[r], column, splat(tile.scale[g][r]), bias));
           }
         }
       }
@@ -182,17 +289,16 @@ void multiply(const MatrixView& weights, int row, int row_count, const InputRow*
     if (inputs < kTileInputs) {
       for (int i = 0; i < inputs; ++i) {
         __m256 sums[kRowBlock];
+#pragma GCC unroll 8
         for (int r = 0; r < kRowBlock; ++r) sums[r] = acc[i][r];
-        decode_block<Weights>(weights, rows, begin, end, [&](int r, int column, __m256 w) {
-          sums[r] = fma(w, load_input(x[i], column, cols), sums[r]);
-        });
+        decode_block<Weights>(weights, rows, begin, end, AddProducts{sums, x[i].x, {}});
+#pragma GCC unroll 8
         for (int r = 0; r < kRowBlock; ++r) acc[i][r] = sums[r];
       }
       continue;
     }
     __m256 tile[kTileColumns / kLanes][kRowBlock];
-    decode_block<Weights>(weights, rows, begin, end,
-                          [&](int r, int column, __m256 w) { tile[(column - begin) / kLanes][r] = w; });
+    decode_block<Weights>(weights, rows, begin, end, KeepTile{tile, begin, 0});
     for (int i = 0; i < inputs; ++i) {
       __m256 sums[kRowBlock];
       for (int r = 0; r < kRowBlock; ++r) sums[r] = acc[i][r];
@@ -223,18 +329,23 @@ void decode_row(const MatrixView& weights, int row, int first, int count, float*
     const int group = weights.format.group;
     for (int begin = first; begin < end; begin += group) {
       const int stop = begin + group < end ? begin + group : end;
-      __m256 scale = splat(group_scale(weights, row, begin / group));
-      if constexpr (Weights::kRagged) scale = with_plain_nans(scale);
-      const __m256 bias =
-          is_affine(weights.format) ? splat(group_bias(weights, row, begin / group)) : _mm256_setzero_ps();
-      int column = begin;
-      for (; column + kLanes <= stop; column += kLanes) {
-        store(w + (column - first), Weights::decode(codes, column, scale, bias));
-      }
-      if constexpr (Weights::kRagged) {
-        std::byte last[kLanes] = {};
-        memcpy(last, codes + column, static_cast<size_t>(stop - column));
-        store_part(w + (column - first), Weights::decode(last, 0, scale, bias), stop - column);
+      float scale = group_scale(weights, row, begin / group);
+      if constexpr (kIsFp8<Weights>) {
+        if (scale != scale) scale = __builtin_nanf("");
+        for (int column = begin; column < stop; column += 2 * kLanes) {
+          std::byte last[2 * kLanes] = {};
+          const int rest = stop - column < 2 * kLanes ? stop - column : 2 * kLanes;
+          memcpy(last, codes + column, static_cast<size_t>(rest));
+          __m256 eight[2];
+          Weights::template decode<false>(last, 0, splat(scale), eight);
+          store_part(w + (column - first), eight[0], rest < kLanes ? rest : kLanes);
+          if (rest > kLanes) store_part(w + (column - first) + kLanes, eight[1], rest - kLanes);
+        }
+      } else {
+        const __m256 bias = Weights::kAffine ? splat(group_bias(weights, row, begin / group)) : _mm256_setzero_ps();
+        for (int column = begin; column < stop; column += kLanes) {
+          store(w + (column - first), Weights::decode(codes, column, splat(scale), bias));
+        }
       }
     }
   }

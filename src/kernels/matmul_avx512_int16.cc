@@ -62,11 +62,13 @@ template <typename Codes, int kGroup>
 /// 256 * the products with the upper bytes, plus those with the lower ones. At most 255 * 128 * 128 * 256 < 2^31.
 template <int kVectors>
 [[gnu::always_inline]] inline __m256i products(const __m256i (&weights)[kVectors], const Split (&x)[kVectors]) {
-  __m256i sum = _mm256_setzero_si256();
-  for (int v = 0; v < kVectors; ++v) sum = _mm256_dpbusd_epi32(sum, weights[v], x[v].upper);
-  sum = _mm256_slli_epi32(sum, 8);
-  for (int v = 0; v < kVectors; ++v) sum = _mm256_dpbusd_epi32(sum, weights[v], x[v].lower);
-  return sum;
+  __m256i upper = _mm256_setzero_si256();
+  __m256i lower = _mm256_setzero_si256();
+  for (int v = 0; v < kVectors; ++v) {
+    upper = _mm256_dpbusd_epi32(upper, weights[v], x[v].upper);
+    lower = _mm256_dpbusd_epi32(lower, weights[v], x[v].lower);
+  }
+  return _mm256_add_epi32(_mm256_slli_epi32(upper, 8), lower);
 }
 
 /// Takes the offset of the weights back: the canonical integer sum.
@@ -119,19 +121,22 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
   for (int tile = 0; tile < groups; tile += kScaleTile) {
     const int tile_groups = groups - tile < kScaleTile ? groups - tile : kScaleTile;
     scales.convert<Codes::kAffine>(rows, weights.format, tile, tile_groups);
-    for (int in_tile = 0; in_tile < tile_groups; in_tile += C::kPieces) {
+
+    const auto multiply_groups = [&](int in_tile, __m256i(&acc)[kRowBlock]) __attribute__((always_inline)) {
       const int g = tile + in_tile;
       const int64_t offset = int64_t{g} * C::kGroupBytes;
       rows.prefetch_codes(offset, offset + C::kBytes);
       Split split[C::kCount][Codes::kPlanes];
       load_split<Codes, kGroup>(x.codes + int64_t{g} * kGroup, split);
-      __m256i acc[kRowBlock];
       const int left = (groups - g) * C::kGroupBytes;
       if (left >= C::kBytes + C::kReadBeyond) {
         block_products<Codes, kGroup, false>(rows, offset, left, split, acc);
       } else {
         block_products<Codes, kGroup, true>(rows, offset, left, split, acc);
       }
+    };
+    const auto add_groups = [&](int in_tile, const __m256i(&acc)[kRowBlock]) __attribute__((always_inline)) {
+      const int g = tile + in_tile;
       __m256i sums[C::kPieces];
       reduce(acc, sums);
       for (int k = 0; k < C::kPieces && in_tile + k < tile_groups; ++k) {
@@ -139,7 +144,20 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
         sum = scales.step<Codes::kAffine>(sum, without_offset<Codes>(sums[k], *x_sum), in_tile + k, x.scales + g + k,
                                           x_sum);
       }
+    };
+
+    // The sums of a group are added up while the next one is multiplied: in a row, the two are one chain of operations
+    // that is longer than the processor can look ahead.
+    __m256i acc[kRowBlock];
+    multiply_groups(0, acc);
+    int in_tile = 0;
+    for (; in_tile + C::kPieces < tile_groups; in_tile += C::kPieces) {
+      __m256i next[kRowBlock];
+      multiply_groups(in_tile + C::kPieces, next);
+      add_groups(in_tile, acc);
+      for (int r = 0; r < kRowBlock; ++r) acc[r] = next[r];
     }
+    add_groups(in_tile, acc);
   }
   store_rows(y, row_count, sum);
 }
