@@ -64,7 +64,8 @@ std::string memory_table(const ModelChoice& choice, const model::RuntimeSettings
   row("floor", floor);
   if (floor < all / 2) row("half", all / 2);
   if (floor < all) row("all", all);
-  return text;
+  return text +
+         fmt::format("{} of each are set aside for the program itself\n", format_bytes(cache::kFixedOverheadBytes));
 }
 
 /// What a run with these settings would do here, or why it would not.
