@@ -119,12 +119,13 @@ std::optional<double> hit_rate(const LookupCounts& counts) {
 
 }  // namespace
 
-LookupCounts simulate_belady(const RouteLog& log, int slots, std::size_t first_counted) {
+Simulation simulate_belady(const RouteLog& log, int slots, std::size_t first_counted) {
   assert(slots >= 1 && log.size() < kNever);
   std::vector<BeladyLayer> layers(static_cast<std::size_t>(log.layers()), BeladyLayer(log.experts(), slots));
   std::vector<std::uint8_t> known(static_cast<std::size_t>(log.layers()) * static_cast<std::size_t>(log.experts()), 0);
   const std::vector<std::uint32_t> next = next_uses(log);
-  LookupCounts counts;
+  Simulation result{.layers = std::vector<std::array<LookupCounts, 2>>(layers.size()), .misses = {}};
+  result.misses.reserve(log.size());
   std::size_t first_id = 0;
   for (std::size_t i = 0; i < log.size(); ++i) {
     const RouteLog::Request request = log[i];
@@ -138,20 +139,22 @@ LookupCounts simulate_belady(const RouteLog& log, int slots, std::size_t first_c
       cold += seen == 0 ? 1 : 0;
       seen = 1;
     }
-    if (i < first_counted || request.phase != Phase::decode) continue;
+    result.misses.push_back(static_cast<std::uint16_t>(request.ids.size() - hits));
+    if (i < first_counted) continue;
+    LookupCounts& counts = result.layers[layer][static_cast<std::size_t>(request.phase)];
     counts.lookups += request.ids.size();
     counts.hits += hits;
     counts.misses_cold += cold;
     counts.misses_capacity += request.ids.size() - hits - cold;
   }
-  return counts;
+  return result;
 }
 
 Regret compute_regret(const RouteLog& log, int slots, const PolicyEntry& policy, std::size_t first_counted) {
   const auto rate = [&](int simulated_slots) {
     return hit_rate(simulate(log, simulated_slots, policy, first_counted).counts(Phase::decode));
   };
-  return {.belady_hit_rate = hit_rate(simulate_belady(log, slots, first_counted)),
+  return {.belady_hit_rate = hit_rate(simulate_belady(log, slots, first_counted).counts(Phase::decode)),
           .half_slots_hit_rate = rate(std::max(1, slots / 2)),
           .double_slots_hit_rate = rate(std::min(log.experts(), 2 * slots))};
 }

@@ -17,7 +17,7 @@ namespace sluice::cache {
 /// Journal 5, 1966): whoever has to leave is needed again the latest. Always admits, as the cache does, and the experts
 /// of a request are pinned, so no cache that reads on demand has fewer misses. Of a request larger than the slots those
 /// stay that are needed again the soonest. From empty slots; counts decode requests from `first_counted` on.
-LookupCounts simulate_belady(const RouteLog& log, int slots, std::size_t first_counted = 0);
+Simulation simulate_belady(const RouteLog& log, int slots, std::size_t first_counted = 0);
 
 /// Hit rates in decode, each none if there were no lookups.
 struct Regret {
