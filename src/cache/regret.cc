@@ -162,7 +162,7 @@ Regret compute_regret(const RouteLog& log, int slots, const PolicyEntry& policy,
 void RouteHistory::add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids) {
   if (step_begin_.empty() || step != last_step_) {
     // Forgetting moves what is left, so it is done for many steps at once.
-    if (step_begin_.size() == 2 * kSteps) forget(kSteps);
+    if (step_begin_.size() == 2 * kSteps || (log_.size() > 0 && log_.lookups(0) >= 2 * kLookups)) trim();
     step_begin_.push_back(log_.size());
     last_step_ = step;
   }
@@ -170,7 +170,7 @@ void RouteHistory::add(int layer, Phase phase, std::uint64_t step, std::span<con
 }
 
 const RouteLog& RouteHistory::log() {
-  if (step_begin_.size() > kSteps) forget(step_begin_.size() - kSteps);
+  trim();
   return log_;
 }
 
@@ -179,7 +179,13 @@ std::size_t RouteHistory::first_counted() const {
   return step_begin_[std::min<std::size_t>(kWarmUpSteps, step_begin_.size() - 1)];
 }
 
-void RouteHistory::forget(std::size_t steps) {
+void RouteHistory::trim() {
+  std::size_t steps = 0;  // to forget
+  while (steps + 1 < step_begin_.size() &&
+         (step_begin_.size() - steps > kSteps || log_.lookups(step_begin_[steps]) > kLookups)) {
+    ++steps;
+  }
+  if (steps == 0) return;
   const std::size_t requests = step_begin_[steps];
   log_.drop_front(requests);
   step_begin_.erase(step_begin_.begin(), step_begin_.begin() + static_cast<std::ptrdiff_t>(steps));

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
 #include <vector>
 
@@ -175,6 +176,16 @@ TEST(RouteHistoryTest, KeepsTheLastStepsOfALongRunAndWarmsUp) {
     EXPECT_EQ(log[log.size() - 1].ids.front(), (steps - 1) % 8);
     EXPECT_EQ(history.first_counted(), 3u * kWarmUpSteps);
   }
+}
+
+TEST(RouteHistoryTest, KeepsFewerStepsOfAModelThatLooksUpMore) {
+  constexpr int kExperts = 1000;
+  std::vector<std::uint16_t> ids(kExperts);
+  std::iota(ids.begin(), ids.end(), std::uint16_t{0});
+  RouteHistory history(1, kExperts);
+  for (std::uint64_t step = 0; step < 4000; ++step) history.add(0, Phase::decode, step, ids);
+  EXPECT_EQ(history.log().size(), RouteHistory::kLookups / kExperts);
+  EXPECT_EQ(history.log()[0].step, 4000 - RouteHistory::kLookups / kExperts);
 }
 
 }  // namespace
