@@ -145,6 +145,24 @@ TEST_F(Simulate, TakesSizesFromACheckpoint) {
   EXPECT_EQ(prediction["dense_bytes"], header["dense_bytes"]);
 }
 
+TEST_F(Simulate, ADenseModelLeavesNoTraceAndSaysSo) {
+  const std::string dense = std::string(SLUICE_SOURCE_DIR) + "/tests/data/models/qwen3-affine4-gs64";
+  const ProgramResult run = run_program({"logits", "-m", dense, "--tokens", "1,2", "-o", path("logits"),
+                                         "--route-trace", path("run.trace"), "--stats-json", path("run.json")});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.errors, AllOf(HasSubstr("requested --route-trace"), HasSubstr("no experts to route to")));
+  EXPECT_EQ(read_json("run.json")["settings"]["route_trace"]["value"], "none");
+  EXPECT_FALSE(std::filesystem::exists(path("run.trace")));
+}
+
+TEST_F(Simulate, ATraceThatCannotBeWrittenIsNamedBeforeTheRun) {
+  const ProgramResult run = run_program(
+      {"logits", "-m", kModel, "--tokens", "1,2", "-o", path("logits"), "--route-trace", "/nowhere/run.trace"});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.errors, HasSubstr("/nowhere/run.trace"));
+  EXPECT_FALSE(std::filesystem::exists(path("logits")));
+}
+
 struct Refusal {
   std::vector<std::string> arguments;
   int exit_code;
