@@ -37,13 +37,8 @@ struct LogitsOptions {
 
 std::vector<int> parse_tokens(const Given& given) {
   std::vector<int> ids;
-  std::string_view rest = given.text;
-  while (true) {
-    const std::string_view item = rest.substr(0, rest.find(','));
-    ids.push_back(parse_int({item, given.source}, 0, std::numeric_limits<int>::max()));
-    if (item.size() == rest.size()) return ids;
-    rest.remove_prefix(item.size() + 1);
-  }
+  for (const Given& id : parse_list(given)) ids.push_back(parse_int(id, 0, std::numeric_limits<int>::max()));
+  return ids;
 }
 
 void check_tokens(std::span<const int> tokens, const model::ModelInfo& info) {

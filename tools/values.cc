@@ -60,6 +60,16 @@ std::size_t parse_choice(const Given& given, std::span<const std::string_view> c
   return static_cast<std::size_t>(found - choices.begin());
 }
 
+std::vector<Given> parse_list(const Given& given) {
+  std::vector<Given> items;
+  for (std::string_view rest = given.text;;) {
+    const std::string_view item = rest.substr(0, rest.find(','));
+    items.push_back({item, given.source});
+    if (item.size() == rest.size()) return items;
+    rest.remove_prefix(item.size() + 1);
+  }
+}
+
 std::filesystem::path parse_path(const Given& given) {
   if (given.text.empty()) fail_usage("{}: expects the name of a file", given.source);
   return given.text;

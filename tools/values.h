@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace sluice::tools {
 
@@ -29,6 +30,9 @@ bool parse_switch(const Given& given);
 
 /// One of `choices`; returns its index.
 std::size_t parse_choice(const Given& given, std::span<const std::string_view> choices);
+
+/// The items of a list separated by commas.
+std::vector<Given> parse_list(const Given& given);
 
 /// A path, not empty.
 std::filesystem::path parse_path(const Given& given);

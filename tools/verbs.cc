@@ -21,7 +21,7 @@ namespace {
 constexpr int kRunTimeFailure = 1;
 constexpr int kUsageFailure = 2;
 
-constexpr std::array<Verb, 5> kVerbs{{
+constexpr std::array<Verb, 7> kVerbs{{
     {"run", "write text: continue a prompt, or answer it in chat form",
      "run [-m MODEL] [-p TEXT | -f FILE | -p -] [-n N] [flags]", declare_run},
     {"logits", "compute the logits of given tokens and write them to a file",
@@ -30,6 +30,8 @@ constexpr std::array<Verb, 5> kVerbs{{
     {"inspect", "show what is in a checkpoint and what it will need", "inspect [-m MODEL] [flags]", declare_inspect},
     {"synth", "write a checkpoint of a real model's shape with random weights", "synth --like NAME DST [flags]",
      declare_synth},
+    {"simulate", "replay routes through caches of any size: hit rates, and the speed they allow",
+     "simulate TRACE|gen:NAME [flags]", declare_simulate},
 }};
 
 std::string program_help() {

@@ -119,12 +119,13 @@ std::optional<double> hit_rate(const LookupCounts& counts) {
 
 }  // namespace
 
-LookupCounts simulate_belady(const RouteLog& log, int slots, std::size_t first_counted) {
+Simulation simulate_belady(const RouteLog& log, int slots, std::size_t first_counted) {
   assert(slots >= 1 && log.size() < kNever);
   std::vector<BeladyLayer> layers(static_cast<std::size_t>(log.layers()), BeladyLayer(log.experts(), slots));
   std::vector<std::uint8_t> known(static_cast<std::size_t>(log.layers()) * static_cast<std::size_t>(log.experts()), 0);
   const std::vector<std::uint32_t> next = next_uses(log);
-  LookupCounts counts;
+  Simulation result{.layers = std::vector<std::array<LookupCounts, 2>>(layers.size()), .misses = {}};
+  result.misses.reserve(log.size());
   std::size_t first_id = 0;
   for (std::size_t i = 0; i < log.size(); ++i) {
     const RouteLog::Request request = log[i];
@@ -138,20 +139,22 @@ LookupCounts simulate_belady(const RouteLog& log, int slots, std::size_t first_c
       cold += seen == 0 ? 1 : 0;
       seen = 1;
     }
-    if (i < first_counted || request.phase != Phase::decode) continue;
+    result.misses.push_back(static_cast<std::uint16_t>(request.ids.size() - hits));
+    if (i < first_counted) continue;
+    LookupCounts& counts = result.layers[layer][static_cast<std::size_t>(request.phase)];
     counts.lookups += request.ids.size();
     counts.hits += hits;
     counts.misses_cold += cold;
     counts.misses_capacity += request.ids.size() - hits - cold;
   }
-  return counts;
+  return result;
 }
 
 Regret compute_regret(const RouteLog& log, int slots, const PolicyEntry& policy, std::size_t first_counted) {
   const auto rate = [&](int simulated_slots) {
     return hit_rate(simulate(log, simulated_slots, policy, first_counted).counts(Phase::decode));
   };
-  return {.belady_hit_rate = hit_rate(simulate_belady(log, slots, first_counted)),
+  return {.belady_hit_rate = hit_rate(simulate_belady(log, slots, first_counted).counts(Phase::decode)),
           .half_slots_hit_rate = rate(std::max(1, slots / 2)),
           .double_slots_hit_rate = rate(std::min(log.experts(), 2 * slots))};
 }
@@ -159,7 +162,7 @@ Regret compute_regret(const RouteLog& log, int slots, const PolicyEntry& policy,
 void RouteHistory::add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids) {
   if (step_begin_.empty() || step != last_step_) {
     // Forgetting moves what is left, so it is done for many steps at once.
-    if (step_begin_.size() == 2 * kSteps) forget(kSteps);
+    if (step_begin_.size() == 2 * kSteps || (log_.size() > 0 && log_.lookups(0) >= 2 * kLookups)) trim();
     step_begin_.push_back(log_.size());
     last_step_ = step;
   }
@@ -167,7 +170,7 @@ void RouteHistory::add(int layer, Phase phase, std::uint64_t step, std::span<con
 }
 
 const RouteLog& RouteHistory::log() {
-  if (step_begin_.size() > kSteps) forget(step_begin_.size() - kSteps);
+  trim();
   return log_;
 }
 
@@ -176,7 +179,13 @@ std::size_t RouteHistory::first_counted() const {
   return step_begin_[std::min<std::size_t>(kWarmUpSteps, step_begin_.size() - 1)];
 }
 
-void RouteHistory::forget(std::size_t steps) {
+void RouteHistory::trim() {
+  std::size_t steps = 0;  // to forget
+  while (steps + 1 < step_begin_.size() &&
+         (step_begin_.size() - steps > kSteps || log_.lookups(step_begin_[steps]) > kLookups)) {
+    ++steps;
+  }
+  if (steps == 0) return;
   const std::size_t requests = step_begin_[steps];
   log_.drop_front(requests);
   step_begin_.erase(step_begin_.begin(), step_begin_.begin() + static_cast<std::ptrdiff_t>(steps));

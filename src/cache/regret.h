@@ -17,7 +17,7 @@ namespace sluice::cache {
 /// Journal 5, 1966): whoever has to leave is needed again the latest. Always admits, as the cache does, and the experts
 /// of a request are pinned, so no cache that reads on demand has fewer misses. Of a request larger than the slots those
 /// stay that are needed again the soonest. From empty slots; counts decode requests from `first_counted` on.
-LookupCounts simulate_belady(const RouteLog& log, int slots, std::size_t first_counted = 0);
+Simulation simulate_belady(const RouteLog& log, int slots, std::size_t first_counted = 0);
 
 /// Hit rates in decode, each none if there were no lookups.
 struct Regret {
@@ -32,22 +32,25 @@ Regret compute_regret(const RouteLog& log, int slots, const PolicyEntry& policy,
 class RouteHistory {
  public:
   /// Steps that are replayed at most; a step that is a prompt chunk counts too and fills the slots, as it did in the
-  /// run. 4,096 steps of 48 layers with 8 experts take 6 MiB and are replayed in well under a second.
+  /// run. Fewer of models that look up more experts than 48 layers with 8 of them do, so that the replays stay well
+  /// under a second and the history under 20 MiB.
   static constexpr std::size_t kSteps = 4096;
+  static constexpr std::size_t kLookups = kSteps * 48 * 8;
 
   RouteHistory(int layers, int experts) : log_(layers, experts) {}
 
   /// The next request; a step number that differs from the last one's begins a step.
   void add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids);
 
-  /// The last kSteps steps, or all.
+  /// The last steps within those bounds, or all.
   const RouteLog& log();
   /// The first request that counts: all, unless older ones were forgotten. Then the replays, which begin with empty
   /// slots, warm up for as long as steady_counts() does.
   std::size_t first_counted() const;
 
  private:
-  void forget(std::size_t steps);
+  /// Forgets what is beyond the bounds; the last step stays whatever its size.
+  void trim();
 
   RouteLog log_;
   std::vector<std::size_t> step_begin_;  // of each step: its first request

@@ -28,6 +28,9 @@ class RouteLog {
   std::size_t size() const { return entries_.size(); }
   Request operator[](std::size_t index) const;
 
+  /// Experts of all requests from the `first` (below size()) on.
+  std::size_t lookups(std::size_t first) const { return ids_.size() - entries_[first].first_id; }
+
   /// Appends a request for the distinct ones among `ids`, which may repeat and come in any order.
   void add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids);
   /// Forgets the first `count` requests.

@@ -19,7 +19,8 @@ void Waves::plan(EvictionPolicy& policy, std::uint64_t step, int slots, std::spa
   keep_last_victims(policy, step, room, staying_);
 
   const auto is_hit = [hits](int id) { return std::binary_search(hits.begin(), hits.end(), id); };
-  const std::size_t most_hits = room - std::min(misses.size(), room - room / 2);
+  const std::size_t leaving = hits.size() + misses.size() - room;
+  const std::size_t most_hits = room - std::min({misses.size(), room, std::max(room - room / 2, leaving)});
   if (static_cast<std::size_t>(std::count_if(staying_.begin(), staying_.end(), is_hit)) > most_hits) {
     staying_.assign(hits.begin(), hits.end());
     keep_last_victims(policy, step, most_hits, staying_);

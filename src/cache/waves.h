@@ -17,10 +17,11 @@ class Waves {
   explicit Waves(int most_experts);
 
   /// Chooses the `slots` (>= 1) experts of a larger request that stay: those the policy would evict last, except that
-  /// at least half of the slots go to misses as long as there are any. Those slots carry the misses that do not stay
-  /// before, so that reads keep a deep queue. `hits` and `misses` are the request's ids, ascending, no id twice, and
-  /// all were touched in `step`. Reorders `misses` into the order in which they are to be read: first those that do not
-  /// stay, then those that do, each ascending.
+  /// misses get as many slots as there are experts that do not stay, and at least half, as long as there are misses.
+  /// Those slots carry the misses that do not stay before: with fewer the queue of reads is too short (a prompt chunk
+  /// for 32 experts in 12 slots stalled 30 % longer when half of them kept hits). `hits` and `misses` are the request's
+  /// ids, ascending, no id twice, and all were touched in `step`. Reorders `misses` into the order in which they are to
+  /// be read: first those that do not stay, then those that do, each ascending.
   void plan(EvictionPolicy& policy, std::uint64_t step, int slots, std::span<const int> hits, std::span<int> misses);
 
   /// Plans a request that fits: nothing has to leave before the end.

@@ -125,8 +125,8 @@ class NaiveCache {
     std::array<LookupCounts, 2> counts;
   };
 
-  /// Of a request larger than the room: the hottest stay, but hits at most in the slots that half the room or all
-  /// misses leave. Those that stay are read last.
+  /// Of a request larger than the room: the hottest stay, but hits at most in the slots that are left by misses, which
+  /// get half the room, or as many slots as experts leave, or what they need. Those that stay are read last.
   static void plan(const Layer& of, NaiveLease& lease, std::vector<int> ids) {
     std::size_t room = of.slots;
     for (const auto& [id, entry] : of.here) {
@@ -138,7 +138,8 @@ class NaiveCache {
       coldest_first.push_back(of.policy->victim(ids, lease.step));
       ids.erase(std::find(ids.begin(), ids.end(), coldest_first.back()));
     }
-    std::size_t hits_left = room - std::min(lease.waiting.size(), (room + 1) / 2);
+    const std::size_t for_misses = std::max((room + 1) / 2, coldest_first.size() - room);
+    std::size_t hits_left = room - std::min({lease.waiting.size(), room, for_misses});
     for (auto id = coldest_first.rbegin(); id != coldest_first.rend() && lease.staying.size() < room; ++id) {
       const bool miss = std::find(lease.waiting.begin(), lease.waiting.end(), *id) != lease.waiting.end();
       if (!miss && hits_left == 0) continue;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
 #include <vector>
 
@@ -62,7 +63,7 @@ TEST(Belady, CountsAsTheNaiveOne) {
     const RouteLog log = random_log(2, 16, 60, seed);
     for (const int slots : {1, 3, 6, 9, 16, 40}) {
       for (const std::size_t first : {std::size_t{0}, log.size() / 3}) {
-        const LookupCounts clever = simulate_belady(log, slots, first);
+        const LookupCounts clever = simulate_belady(log, slots, first).counts(Phase::decode);
         const LookupCounts naive = naive_belady(log, static_cast<std::size_t>(std::min(slots, 16)), first);
         EXPECT_EQ(clever.lookups, naive.lookups);
         EXPECT_EQ(clever.hits, naive.hits) << slots << " slots, seed " << seed;
@@ -107,7 +108,9 @@ TEST(Belady, NoChoiceOfVictimsHitsMore) {
       log.add(0, Phase::decode, step, ids);
     }
     for (const int slots : {2, 3, 4}) {
-      EXPECT_EQ(simulate_belady(log, slots).hits, most_hits(log, static_cast<std::size_t>(slots), 0, {})) << round;
+      EXPECT_EQ(simulate_belady(log, slots).counts(Phase::decode).hits,
+                most_hits(log, static_cast<std::size_t>(slots), 0, {}))
+          << round;
     }
   }
 }
@@ -173,6 +176,16 @@ TEST(RouteHistoryTest, KeepsTheLastStepsOfALongRunAndWarmsUp) {
     EXPECT_EQ(log[log.size() - 1].ids.front(), (steps - 1) % 8);
     EXPECT_EQ(history.first_counted(), 3u * kWarmUpSteps);
   }
+}
+
+TEST(RouteHistoryTest, KeepsFewerStepsOfAModelThatLooksUpMore) {
+  constexpr int kExperts = 1000;
+  std::vector<std::uint16_t> ids(kExperts);
+  std::iota(ids.begin(), ids.end(), std::uint16_t{0});
+  RouteHistory history(1, kExperts);
+  for (std::uint64_t step = 0; step < 4000; ++step) history.add(0, Phase::decode, step, ids);
+  EXPECT_EQ(history.log().size(), RouteHistory::kLookups / kExperts);
+  EXPECT_EQ(history.log()[0].step, 4000 - RouteHistory::kLookups / kExperts);
 }
 
 }  // namespace

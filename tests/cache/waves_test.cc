@@ -30,11 +30,19 @@ TEST_F(WavesOfEight, TheHottestStayAndAreReadLast) {
 }
 
 TEST_F(WavesOfEight, HalfOfTheSlotsCarryMissesHoweverHotTheHitsAre) {
-  for (int expert = 0; expert < 8; ++expert) touch(expert, expert < 4 ? 9 - expert : 1);
-  std::vector<int> misses{4, 5, 6, 7};
+  for (int expert = 0; expert < 6; ++expert) touch(expert, expert < 4 ? 9 - expert : 1);
+  std::vector<int> misses{4, 5};
   waves_.plan(*policy_, 1, 4, std::vector<int>{0, 1, 2, 3}, misses);
-  EXPECT_EQ(staying(waves_), (std::vector<int>{0, 1, 6, 7})) << "equals leave in ascending id";
-  EXPECT_EQ(misses, (std::vector<int>{4, 5, 6, 7}));
+  EXPECT_EQ(staying(waves_), (std::vector<int>{0, 1, 4, 5}));
+  EXPECT_EQ(misses, (std::vector<int>{4, 5}));
+}
+
+TEST_F(WavesOfEight, ManyMissesGetAllSlots) {
+  for (int expert = 0; expert < 8; ++expert) touch(expert, expert < 3 ? 9 : 1);
+  std::vector<int> misses{3, 4, 5, 6, 7};
+  waves_.plan(*policy_, 1, 3, std::vector<int>{0, 1, 2}, misses);
+  EXPECT_EQ(staying(waves_), (std::vector<int>{5, 6, 7})) << "equals leave in ascending id";
+  EXPECT_EQ(misses, (std::vector<int>{3, 4, 5, 6, 7}));
 }
 
 TEST_F(WavesOfEight, OneMissTakesOneSlot) {
