@@ -36,7 +36,7 @@ constexpr Isa kIsas[] = {
     {"avx2", &kMatmulAvx2, &kVectorAvx2, has_avx2},
     {"avx512", &kMatmulAvx512, &kVectorAvx2, has_avx512},
 #elif defined(__aarch64__)
-    {"neon", &kMatmulScalar, &kVectorNeon, [] { return true; }},
+    {"neon", &kMatmulNeon, &kVectorNeon, [] { return true; }},
 #endif
 };
 

@@ -65,6 +65,7 @@ struct MatmulKernels {
 extern const MatmulKernels kMatmulScalar;
 extern const MatmulKernels kMatmulAvx2;
 extern const MatmulKernels kMatmulAvx512;  // needs AVX-512 F, BW, DQ, VL, VBMI and VNNI
+extern const MatmulKernels kMatmulNeon;    // AArch64
 
 /// Whether int16 activations are defined for weights of this format; else only the f32 path is.
 constexpr bool has_int16_path(const Format& format) {

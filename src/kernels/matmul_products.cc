@@ -9,8 +9,13 @@
 namespace sluice::kernels {
 namespace {
 
-/// Weight bytes of one claim: long enough for the memory to stream, short enough that the workers end together.
-constexpr std::int64_t kClaimBytes = 64 * 1024;
+/// Weight bytes of one claim, at most. What a kernel prefetches behind the end of its claim, a block and a page, is
+/// computed by another worker and fetched in vain, and the beginning of a claim is not prefetched: long claims keep
+/// that small.
+constexpr std::int64_t kClaimBytes = 1024 * 1024;
+
+/// Claims of each worker, at least: so that the workers end together.
+constexpr std::int64_t kClaimsPerWorker = 4;
 
 /// Row blocks that meet a set of inputs before the next set: both stay in the L2 cache meanwhile.
 constexpr int kStrip = 8;
@@ -71,6 +76,11 @@ void multiply_block(const Context& context, const MatrixView& weights, int row, 
   if (weights.bias != nullptr) add_bias(weights, row, rows, y, inputs);
 }
 
+std::int64_t claim_grain(const Context& context, std::int64_t units, std::int64_t unit_bytes) {
+  const std::int64_t fair_share = units / (kClaimsPerWorker * context.team.size());
+  return std::max<std::int64_t>(1, std::min(kClaimBytes / std::max<std::int64_t>(1, unit_bytes), fair_share));
+}
+
 void run_products(const Context& context, std::span<const Product> products, Workspace& workspace) {
   if (products.empty()) return;
   const Workspace::Mark mark(workspace);
@@ -78,9 +88,7 @@ void run_products(const Context& context, std::span<const Product> products, Wor
   std::int64_t blocks = 0;
   for (std::size_t i = 0; i < products.size(); ++i) ends[i] = blocks += row_blocks(*products[i].weights);
 
-  const std::int64_t block_bytes = std::max<std::int64_t>(1, products[0].weights->row_stride * kRowBlock);
-  const std::int64_t fair_share = blocks / (4 * std::int64_t{context.team.size()});
-  const std::int64_t grain = std::max<std::int64_t>(1, std::min(kClaimBytes / block_bytes, fair_share));
+  const std::int64_t grain = claim_grain(context, blocks, products[0].weights->row_stride * kRowBlock);
   context.team.parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
     auto i = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin());
     for (; begin < end; ++i) {

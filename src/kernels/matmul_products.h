@@ -28,6 +28,10 @@ struct Product {
 void multiply_block(const Context& context, const MatrixView& weights, int row, int rows, const InputRow* x,
                     float* const* y, int inputs);
 
+/// How many of `units` parts of some work, each of which reads `unit_bytes` of weights that follow those of the part
+/// before, one worker claims at once.
+std::int64_t claim_grain(const Context& context, std::int64_t units, std::int64_t unit_bytes);
+
 /// Computes all products in one dispatch. Neither the cut nor the order changes a bit of the result.
 void run_products(const Context& context, std::span<const Product> products, Workspace& workspace);
 

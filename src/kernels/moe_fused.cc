@@ -10,11 +10,11 @@
 namespace sluice::kernels {
 namespace {
 
-/// Inner rows that one claim of the first phase computes, at least: small, so that the workers end together.
+/// Inner rows that are computed before they are activated and rounded, at least.
 constexpr int kInnerUnit = 64;
 
-/// Weight bytes of one claim of the second phase: long enough for the memory to stream, as in any other product.
-constexpr std::int64_t kOutputBytes = 64 * 1024;
+/// Rows of the second phase that are claimed together, at least.
+constexpr int kOutputUnit = 4 * kRowBlock;
 
 /// Columns that one claim of the last phase sums up. The expert outputs are still in the caches.
 constexpr int kSumUnit = 256;
@@ -91,28 +91,26 @@ void moe_fused(const Context& context, std::span<const ExpertViews> experts, std
   const InputRow* up_x = prepared.for_weights(shape.up.format);
   const Inner inner = take_inner(context, shape.down, experts.size(), workspace);
 
-  // A claim is whole groups of the down projection: whoever computes a group also rounds it for the second phase.
-  const int claim = std::max(kInnerUnit, inner.layout.group);
-  const std::int64_t units = (inner_rows + claim - 1) / claim;  // per expert
+  // A unit is whole groups of the down projection: whoever computes a group also rounds it for the second phase.
+  const int unit_rows = std::max(kInnerUnit, inner.layout.group);
+  const std::int64_t units = (inner_rows + unit_rows - 1) / unit_rows;  // per expert
   const auto inner_phase = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t unit = begin; unit < end; ++unit) {
       const std::int64_t e = unit / units;
-      const int row = static_cast<int>(unit % units) * claim;
+      const int row = static_cast<int>(unit % units) * unit_rows;
       compute_inner(context, experts[static_cast<std::size_t>(e)], activation, gate_x, up_x, inner, e * inner_rows, row,
-                    std::min(row + claim, inner_rows));
+                    std::min(row + unit_rows, inner_rows));
     }
   };
-  const std::int64_t block_bytes = std::max<std::int64_t>(1, shape.down.row_stride * kRowBlock);
-  const int output_rows = kRowBlock * static_cast<int>(std::max<std::int64_t>(1, kOutputBytes / block_bytes));
-  const std::int64_t output_units = (out_rows + output_rows - 1) / output_rows;  // per expert
+  const std::int64_t output_units = (out_rows + kOutputUnit - 1) / kOutputUnit;  // per expert
   const auto outputs = workspace.take<float>(experts.size() * static_cast<std::size_t>(out_rows));
   const auto output_phase = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t unit = begin; unit < end; ++unit) {
       const std::int64_t e = unit / output_units;
       const MatrixView& down = experts[static_cast<std::size_t>(e)].down;
       const InputRow inner_x = inner_row(inner, static_cast<int>(e), down.cols);
-      const int row = static_cast<int>(unit % output_units) * output_rows;
-      multiply_rows(context, down, row, std::min(row + output_rows, out_rows), &inner_x,
+      const int row = static_cast<int>(unit % output_units) * kOutputUnit;
+      multiply_rows(context, down, row, std::min(row + kOutputUnit, out_rows), &inner_x,
                     outputs.data() + e * out_rows + row);
     }
   };
@@ -126,8 +124,12 @@ void moe_fused(const Context& context, std::span<const ExpertViews> experts, std
   };
   // Claims, not fixed shares: a worker that the system interrupts holds up nobody.
   const auto count = static_cast<std::int64_t>(experts.size());
+  const std::int64_t inner_bytes = unit_rows * shape.up.row_stride * (is_gated(activation) ? 2 : 1);
+  const std::int64_t output_bytes = kOutputUnit * shape.down.row_stride;
   const ThreadTeam::Phase phases[] = {
-      {units * count, 1, inner_phase}, {output_units * count, 1, output_phase}, {out_rows, kSumUnit, sum_phase}};
+      {units * count, claim_grain(context, units * count, inner_bytes), inner_phase},
+      {output_units * count, claim_grain(context, output_units * count, output_bytes), output_phase},
+      {out_rows, kSumUnit, sum_phase}};
   context.team.parallel_phases(phases);
 }
 

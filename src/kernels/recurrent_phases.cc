@@ -10,20 +10,15 @@
 namespace sluice::kernels {
 namespace {
 
-/// Weight bytes of one claim: long enough for the memory to stream, short enough that the workers end together.
-constexpr std::int64_t kClaimBytes = 64 * 1024;
-
 /// Rows of weights in one claim, a multiple of kRowBlock.
-int claim_rows(std::span<const ProductPhase::Part> parts, int threads) {
+int claim_rows(const Context& context, std::span<const ProductPhase::Part> parts) {
   std::int64_t rows = 0;
   std::int64_t widest = 1;
   for (const ProductPhase::Part& part : parts) {
     rows += part.weights->rows;
     widest = std::max(widest, part.weights->row_stride);
   }
-  const std::int64_t fair_share = rows / (4 * std::int64_t{threads});
-  const std::int64_t blocks = std::min(kClaimBytes / widest, fair_share) / kRowBlock;
-  return static_cast<int>(std::max<std::int64_t>(1, blocks)) * kRowBlock;
+  return kRowBlock * static_cast<int>(claim_grain(context, rows / kRowBlock, widest * kRowBlock));
 }
 
 }  // namespace
@@ -34,7 +29,7 @@ ProductPhase::ProductPhase(const Context& context, std::span<const Part> parts, 
                            Workspace& workspace)
     : context_(context), rows_(rows), y_(y), stride_(stride), parts_(workspace.take<Part>(parts.size())) {
   std::copy(parts.begin(), parts.end(), parts_.begin());
-  const int step = claim_rows(parts, context.team.size());
+  const int step = claim_rows(context, parts);
   std::size_t count = 0;
   for (const Part& part : parts_) count += static_cast<std::size_t>((part.weights->rows + step - 1) / step);
   claims_ = workspace.take<Claim>(count);

@@ -107,7 +107,9 @@ TEST_P(GatherTest, AGatheredProductHasTheBitsOfTheProductAlone) {
               << isa->name;
         }
         for (const Activation activation : kActivations) {
-          if (tokens > 3 && activation != Activation::swiglu && activation != Activation::relu2) continue;
+          if ((tokens > 3 || isa->name == "scalar") && activation != Activation::swiglu &&
+              activation != Activation::relu2)
+            continue;
           gather_activated(context, layer.gates(activation), layer.up, activation, x.data(), tokens, jobs, y.data(),
                            workspace);
           for (const GatherJob& job : jobs) {
@@ -228,6 +230,8 @@ TEST_P(MoeTest, TheFusedLayerHasTheBitsOfItsStepsOnAnyNumberOfThreads) {
     for (const Isa* isa : supported_isas()) {
       for (const ActivationKind kind : {ActivationKind::int16, ActivationKind::f32}) {
         for (const Activation activation : kActivations) {
+          const bool usual = activation == Activation::swiglu || activation == Activation::relu2;
+          if (isa->name == "scalar" && !usual) continue;  // the reference is slow, and takes the same way for all
           const auto expected = bits_of(moe_apart({*isa, one, kind}, layer, choice, activation, x));
           for (ThreadTeam* team : teams) {
             EXPECT_EQ(bits_of(moe_in_one({*isa, *team, kind}, layer, choice, activation, x)), expected)
