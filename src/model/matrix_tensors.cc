@@ -89,22 +89,21 @@ MatrixTensors gpt_oss_blocks(const Checkpoint& checkpoint, const TensorInfo& blo
 
 MatrixTensors fp8_blocks(const Checkpoint& checkpoint, const TensorInfo& weight, const TensorInfo& scales, int rows,
                          int cols, int stack) {
-  const Format format{Mode::fp8_block, 8, 128, DType::f32};
-  check_format(checkpoint, format, weight, cols);
+  const Format format{Mode::fp8_block, 8, 128, scales.dtype};
+  if (!is_float(scales.dtype)) fail_dtype(checkpoint, scales, "F32, F16 or BF16");
   check_dtype(checkpoint, weight, DType::f8_e4m3);
   check_shape(checkpoint, weight, {rows, cols}, stack);
-  check_dtype(checkpoint, scales, DType::f32);
   check_shape(checkpoint, scales, {(rows + 127) / 128, (cols + 127) / 128}, stack);
   return {format, &weight, &scales};
 }
 
 MatrixTensors compressed(const Checkpoint& checkpoint, const TensorInfo& packed, const TensorInfo& scales, int rows,
                          int cols, int stack) {
+  if (!is_float(scales.dtype)) fail_dtype(checkpoint, scales, "F32, F16 or BF16");
   const Format format{Mode::symmetric, 4, 32, scales.dtype};
   check_format(checkpoint, format, packed, cols);
   check_dtype(checkpoint, packed, DType::i32);
   check_shape(checkpoint, packed, {rows, cols / 8}, stack);
-  if (!is_float(scales.dtype)) fail_dtype(checkpoint, scales, "F32, F16 or BF16");
   check_shape(checkpoint, scales, {rows, cols / 32}, stack);
   return {format, &packed, &scales};
 }

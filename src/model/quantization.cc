@@ -68,13 +68,22 @@ void check_compressed_tensors(const json& object, const std::string& where) {
     return found != in.end() && found->is_object() ? *found : empty;
   };
   const json& weights = at(at(at(object, "config_groups"), "group_0"), "weights");
-  const json expected = {{"num_bits", 4}, {"group_size", 32}, {"symmetric", true}, {"type", "int"}};
+  const json expected = {
+      {"num_bits", 4}, {"group_size", 32}, {"symmetric", true}, {"type", "int"}, {"actorder", nullptr}};
   for (const auto& [key, value] : expected.items()) {
     const json found = weights.value(key, json());
     if (found != value) {
       fail("{}: '{}' of compressed weights is {}, expected {}; convert the model to MLX form", where, key, found.dump(),
            value.dump());
     }
+  }
+}
+
+/// Throws Error unless FP8 weights have a scale per block of 128 x 128 (if the config says so at all; the tensors do).
+void check_fp8(const json& object, const std::string& where) {
+  const json block = object.value("weight_block_size", json());
+  if (!block.is_null() && block != json{128, 128}) {
+    fail("{}: 'weight_block_size' is {}, expected [128, 128]; convert the model to MLX form", where, block.dump());
   }
 }
 
@@ -93,10 +102,15 @@ Quantization Quantization::from_config(const Config& config) {
   if (const auto method = object.find("quant_method"); method != object.end()) {
     if (*method == "compressed-tensors") {
       check_compressed_tensors(object, where);
-    } else if (*method != "fp8" && *method != "mxfp4") {
+    } else if (*method == "fp8") {
+      check_fp8(object, where);
+    } else if (*method != "mxfp4") {
       fail("{}: quant_method {} is not supported; convert the model to MLX form", where, method->dump());
     }
     return result;
+  }
+  if (object.value("quantize_activations", json(false)) != json(false)) {
+    fail("{}: 'quantize_activations' is {}, expected false", where, object["quantize_activations"].dump());
   }
   result.top_ = parse_format(object, where);
   for (const auto& [path, value] : object.items()) {

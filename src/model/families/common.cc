@@ -15,6 +15,12 @@ void require_silu(const Config& config) {
   if (config.string_or("hidden_act", "silu") != "silu") config.refuse("hidden_act", "\"silu\"");
 }
 
+void require_layers(const Config& config, const char* key, std::string_view kind) {
+  for (const std::string& type : config.strings(key)) {
+    if (type != kind) config.refuse(key, fmt::format("\"{}\" for every layer", kind));
+  }
+}
+
 ModelSpec backbone(const Config& config, const std::string& prefix, bool tied) {
   ModelSpec spec;
   spec.model_type = config.string_or("model_type", "");
@@ -94,6 +100,9 @@ void apply_yarn(const Config& scaling, int dims, double base, RopeSpec& rope) {
   const auto stretch = [&](double weight) { return factor <= 1 ? 1 : 0.1 * weight * std::log(factor) + 1; };
   rope.amplitude =
       stretch(scaling.number_or("mscale", 1, 0, 1e3)) / stretch(scaling.number_or("mscale_all_dim", 0, 0, 1e3));
+  if (std::abs(scaling.number_or("attention_factor", rope.amplitude, 0, 1e3) - rope.amplitude) > 1e-6) {
+    scaling.refuse("attention_factor", fmt::format("{}, which follows from the other keys", rope.amplitude));
+  }
 }
 
 /// Long wavelengths are slowed by `factor`, short ones stay, with a linear blend between.
@@ -111,11 +120,14 @@ void apply_llama3(const Config& scaling, RopeSpec& rope) {
   }
 }
 
+/// The key that names the type of scaling; files have either.
+const char* type_key(const Config& scaling) { return scaling.has("type") ? "type" : "rope_type"; }
+
 }  // namespace
 
 RopeSpec scaled_rope(const Config& scaling, int dims, double base, kernels::RopePairs pairs) {
   RopeSpec rope = plain_rope(dims, base, pairs);
-  const char* key = scaling.has("type") ? "type" : "rope_type";
+  const char* key = type_key(scaling);
   const std::string type = scaling.string_or(key, "default");
   if (type == "linear") {
     for (double& inv_freq : rope.inv_freq) inv_freq /= scaling.number("factor", 1e-3, 1e6);
@@ -130,8 +142,41 @@ RopeSpec scaled_rope(const Config& scaling, int dims, double base, kernels::Rope
   return rope;
 }
 
-RopeSpec rope(const Config& config, const char* key, int dims, double base, kernels::RopePairs pairs) {
-  return config.has(key) ? scaled_rope(config.child(key), dims, base, pairs) : plain_rope(dims, base, pairs);
+RotaryKeys rotary_keys(const Config& config, std::optional<double> default_base, double default_fraction) {
+  RotaryKeys keys;
+  std::optional<Config> parameters;
+  if (config.has("rope_parameters")) parameters = config.child("rope_parameters");
+  const auto number = [&](const char* key, std::optional<double> fallback, double low, double high) {
+    const Config& source = parameters && parameters->has(key) ? *parameters : config;
+    const double value = fallback ? source.number_or(key, *fallback, low, high) : source.number(key, low, high);
+    if (config.has(key) && config.number(key, low, high) != value) {
+      config.refuse(key, fmt::format("{} as in 'rope_parameters'", value));
+    }
+    return value;
+  };
+  keys.base = number("rope_theta", default_base, 1, 1e12);
+  keys.fraction = number("partial_rotary_factor", default_fraction, 0, 1);
+  if (config.has("rope_scaling")) {
+    if (parameters) config.refuse("rope_scaling", "null beside 'rope_parameters'");
+    keys.scaling = config.child("rope_scaling");
+  } else {
+    keys.scaling = parameters;
+  }
+  return keys;
+}
+
+RopeSpec rope(const Config& config, const RotaryKeys& keys, int head_dim) {
+  const int dims = static_cast<int>(head_dim * keys.fraction);  // cut off, as the reference does
+  if (dims % 2 != 0) config.refuse("partial_rotary_factor", "an even number of rotated dimensions");
+  return keys.scaling ? scaled_rope(*keys.scaling, dims, keys.base) : plain_rope(dims, keys.base);
+}
+
+RopeSpec unscaled_rope(const Config& config, const RotaryKeys& keys, int head_dim) {
+  if (keys.scaling) {
+    const char* key = type_key(*keys.scaling);
+    if (keys.scaling->string_or(key, "default") != "default") keys.scaling->refuse(key, "\"default\"");
+  }
+  return rope(config, keys, head_dim);
 }
 
 void check_groups(const Config& config, const char* key, const RouterSpec& router, int experts) {

@@ -1,6 +1,7 @@
 // What several families have in common: reading sizes with their limits, and the usual names.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "model/families/family.h"
@@ -17,6 +18,9 @@ inline constexpr int kMaxContext = 1 << 30;
 
 /// Refuses an activation of MLPs and experts other than silu.
 void require_silu(const Config& config);
+
+/// Refuses a list at `key` that asks for another kind of layer than `kind`; absent is fine.
+void require_layers(const Config& config, const char* key, std::string_view kind);
 
 /// hidden, vocabulary, layers, max_context and norm_eps from their usual keys; PREFIXmodel.embed_tokens,
 /// PREFIXmodel.norm and PREFIXlm_head. `tied` is the default of tie_word_embeddings.
@@ -43,9 +47,22 @@ RopeSpec plain_rope(int dims, double base, kernels::RopePairs pairs = kernels::R
 RopeSpec scaled_rope(const Config& scaling, int dims, double base,
                      kernels::RopePairs pairs = kernels::RopePairs::halves);
 
-/// scaled_rope with the object at `key`, plain_rope if there is none.
-RopeSpec rope(const Config& config, const char* key, int dims, double base,
-              kernels::RopePairs pairs = kernels::RopePairs::halves);
+/// What a config says of the rotary embedding, at the top level (rope_theta, rope_scaling, partial_rotary_factor) or,
+/// as newer ones do, in rope_parameters.
+struct RotaryKeys {
+  double base = 0;
+  double fraction = 1;            // of a head's dimensions that rotate
+  std::optional<Config> scaling;  // holds the type of scaling and its parameters
+};
+
+/// Without `default_base` the config must name one. Throws Error if it says two different things.
+RotaryKeys rotary_keys(const Config& config, std::optional<double> default_base, double default_fraction = 1);
+
+/// The embedding of a head: scaled_rope, or plain_rope without scaling, of its first head_dim * fraction dimensions.
+RopeSpec rope(const Config& config, const RotaryKeys& keys, int head_dim);
+
+/// The same for families that the reference computes without scaling: refuses any.
+RopeSpec unscaled_rope(const Config& config, const RotaryKeys& keys, int head_dim);
 
 /// Sigmoid scores, a correction for the choice alone, groups of experts: the router of DeepSeek-V3 and its
 /// descendants, with keys n_group, topk_group, norm_topk_prob and routed_scaling_factor.

@@ -1,8 +1,6 @@
 // DeepSeek-V3, Kimi-K2 and JoyAI-LLM-Flash; Kimi-K2.5 wraps the same text model.
 #include <fmt/core.h>
 
-#include <optional>
-
 #include "model/families/common.h"
 #include "model/families/mla.h"
 
@@ -12,13 +10,11 @@ namespace {
 ModelSpec text_model(const Config& config, const std::string& prefix) {
   require_silu(config);
   ModelSpec spec = backbone(config, prefix);
-  const double base = config.number_or("rope_theta", 10000, 1, 1e12);
-  std::optional<Config> scaling;
-  if (config.has("rope_scaling")) scaling = config.child("rope_scaling");
+  const RotaryKeys rotary = rotary_keys(config, 10000);
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("{}model.layers.{}", prefix, l);
     MlaSpec mixer = latent_attention(config, name + ".self_attn");
-    set_rope(scaling ? &*scaling : nullptr, base, mixer);
+    set_rope(rotary, mixer);
     add_decoder_layer(spec, l, name, std::move(mixer), deepseek_feed_forward(config, l, name));
   }
   return spec;

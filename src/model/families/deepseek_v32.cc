@@ -26,8 +26,7 @@ IndexerSpec indexer(const Config& config, const std::string& module, bool interl
   return spec;
 }
 
-/// `scaling`: the object that holds the rotary parameters, or null.
-ModelSpec build(const Config& config, double base, const Config* scaling, bool interleaved_default) {
+ModelSpec build(const Config& config, const RotaryKeys& rotary, bool interleaved_default) {
   require_silu(config);
   ModelSpec spec = backbone(config);
   // Layers without an indexer of their own use the choice of the last one before them.
@@ -35,11 +34,15 @@ ModelSpec build(const Config& config, double base, const Config* scaling, bool i
   if (!types.empty() && (static_cast<int>(types.size()) < spec.layers || types[0] != "full")) {
     config.refuse("indexer_types", "\"full\" or \"shared\" for each layer, \"full\" for the first");
   }
+  if (types.empty() && config.has("index_topk_pattern")) config.refuse("index_topk_pattern", "null");
+  if (types.empty() && config.integer_or("index_topk_freq", 1, 1, kMaxLayers) != 1) {
+    config.refuse("index_topk_freq", "1, or a list of indexer_types");
+  }
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("model.layers.{}", l);
     MlaSpec mixer = latent_attention(config, name + ".self_attn");
     if (mixer.q_latent_dim == 0) config.refuse("q_lora_rank", "a number: the indexer needs it");
-    set_rope(scaling, base, mixer);
+    set_rope(rotary, mixer);
     const std::string type = types.empty() ? "full" : types[static_cast<std::size_t>(l)];
     if (type == "full") {
       mixer.indexer = indexer(config, name + ".self_attn.indexer", interleaved_default);
@@ -58,15 +61,11 @@ ModelSpec build(const Config& config, double base, const Config* scaling, bool i
 }  // namespace
 
 ModelSpec deepseek_v32_spec(const Config& config, const TensorLookup&) {
-  const double base = config.number_or("rope_theta", 10000, 1, 1e12);
-  if (!config.has("rope_scaling")) return build(config, base, nullptr, false);
-  const Config scaling = config.child("rope_scaling");
-  return build(config, base, &scaling, false);
+  return build(config, rotary_keys(config, 10000), false);
 }
 
 ModelSpec glm_moe_dsa_spec(const Config& config, const TensorLookup&) {
-  const Config parameters = config.child("rope_parameters");
-  return build(config, parameters.number("rope_theta", 1, 1e12), &parameters, true);
+  return build(config, rotary_keys(config, std::nullopt), true);
 }
 
 }  // namespace sluice::model

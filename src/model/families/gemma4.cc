@@ -13,7 +13,11 @@ namespace {
 RopeSpec rotary(const Config& config, const std::string& layer_type, int head_dim) {
   const Config parameters = config.child("rope_parameters").child(layer_type);
   const double base = parameters.number("rope_theta", 1, 1e12);
-  if (parameters.string_or("rope_type", "default") != "proportional") return scaled_rope(parameters, head_dim, base);
+  if (parameters.string_or("rope_type", "default") != "proportional") {
+    RopeSpec rope = scaled_rope(parameters, head_dim, base);
+    if (parameters.number_or("partial_rotary_factor", 1, 0, 1) != 1) parameters.refuse("partial_rotary_factor", "1");
+    return rope;
+  }
   RopeSpec rope = plain_rope(head_dim, base);
   const double factor = parameters.number_or("factor", 1, 1e-3, 1e6);
   const int rotated = static_cast<int>(head_dim * parameters.number_or("partial_rotary_factor", 1, 0, 1));
@@ -88,6 +92,7 @@ ModelSpec gemma4_spec(const Config& root, const TensorLookup& tensors) {
   if (config.integer_or("hidden_size_per_layer_input", 0, 0, kMaxWidth) != 0) {
     config.refuse("hidden_size_per_layer_input", "0");
   }
+  if (config.boolean_or("attention_bias", false)) config.refuse("attention_bias", "false");
   if (config.boolean_or("use_double_wide_mlp", false)) config.refuse("use_double_wide_mlp", "false");
   ModelSpec spec = backbone(config, "language_model.", true);
   spec.model_type = root.string("model_type");

@@ -9,6 +9,7 @@ namespace sluice::model {
 ModelSpec glm4_moe_spec(const Config& config, const TensorLookup&) {
   require_silu(config);
   ModelSpec spec = backbone(config);
+  const RotaryKeys rotary = rotary_keys(config, 10000, 0.5);
   const bool bias = config.boolean_or("attention_bias", false);
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("model.layers.{}", l);
@@ -20,9 +21,7 @@ ModelSpec glm4_moe_spec(const Config& config, const TensorLookup&) {
       mixer.q_norm = {module + ".q_norm.weight"};
       mixer.k_norm = {module + ".k_norm.weight"};
     }
-    const int rotated = static_cast<int>(mixer.head_dim * config.number_or("partial_rotary_factor", 0.5, 0, 1));
-    if (rotated % 2 != 0) config.refuse("partial_rotary_factor", "an even number of rotated dimensions");
-    mixer.rope = plain_rope(rotated, config.number_or("rope_theta", 10000, 1, 1e12));  // rope_scaling is ignored
+    mixer.rope = unscaled_rope(config, rotary, mixer.head_dim);
     add_decoder_layer(spec, l, name, std::move(mixer), deepseek_feed_forward(config, l, name));
   }
   return spec;

@@ -17,6 +17,18 @@ struct Names {
   }
 };
 
+/// Kimi K3 has the same model_type for its text model, and parts that this one has not.
+void refuse_later_parts(const Config& config) {
+  if (!config.boolean_or("mla_use_nope", true)) config.refuse("mla_use_nope", "true");
+  if (config.boolean_or("mla_use_output_gate", false)) config.refuse("mla_use_output_gate", "false");
+  for (const char* key : {"routed_expert_hidden_size", "attn_res_block_size"}) {
+    if (config.has(key)) config.refuse(key, "null");
+  }
+  const Config linear = config.child("linear_attn_config");
+  if (linear.boolean_or("use_full_rank_gate", false)) linear.refuse("use_full_rank_gate", "false");
+  if (linear.has("gate_lower_bound")) linear.refuse("gate_lower_bound", "null");
+}
+
 KdaSpec delta_attention(const Config& config, const std::string& module, const Names& names) {
   const Config linear = config.child("linear_attn_config");
   KdaSpec spec;
@@ -70,7 +82,11 @@ MoeSpec moe(const Config& config, const std::string& module, const Names& names)
 
 ModelSpec kimi_linear_spec(const Config& config, const TensorLookup& tensors) {
   require_silu(config);
+  refuse_later_parts(config);
   ModelSpec spec = backbone(config);
+  if (!config.has("max_position_embeddings")) {
+    spec.max_context = config.integer_or("model_max_length", spec.max_context, 1, kMaxContext);
+  }
   const std::vector<int> kda_layers = config.child("linear_attn_config").integers("kda_layers");  // from 1
   const int experts = config.integer_or("num_experts", 0, 0, kMaxExperts);
   const int dense_layers = config.integer_or("first_k_dense_replace", 0, 0, kMaxLayers);

@@ -8,7 +8,21 @@ namespace sluice::model {
 ModelSpec minimax_spec(const Config& config, const TensorLookup&) {
   require_silu(config);
   if (config.string_or("scoring_func", "sigmoid") != "sigmoid") config.refuse("scoring_func", "\"sigmoid\"");
+  // MiniMax-Text-01 has the same model_type and layers of linear attention.
+  require_layers(config, "layer_types", "full_attention");
+  for (const int type : config.integers("attn_type_list")) {
+    if (type != 1) config.refuse("attn_type_list", "1 (full attention) for every layer");
+  }
+  if (config.string_or("qk_norm_type", "per_layer") != "per_layer") config.refuse("qk_norm_type", "\"per_layer\"");
+  if (!config.boolean_or("use_routing_bias", true)) config.refuse("use_routing_bias", "true");
+  if (config.integer_or("shared_intermediate_size", 0, 0, kMaxWidth) != 0) {
+    config.refuse("shared_intermediate_size", "0");
+  }
+  if (config.boolean_or("attention_bias", false)) config.refuse("attention_bias", "false");
+  if (config.has("sliding_window")) config.refuse("sliding_window", "null");
   ModelSpec spec = backbone(config);
+  RotaryKeys rotary = rotary_keys(config, 10000);
+  if (config.has("rotary_dim")) rotary.fraction = 1;  // of rotary_dim
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("model.layers.{}", l);
     const std::string attention = name + ".self_attn";
@@ -21,7 +35,7 @@ ModelSpec minimax_spec(const Config& config, const TensorLookup&) {
     }
     const int rotated = config.integer_or("rotary_dim", mixer.head_dim, 2, mixer.head_dim);
     if (rotated % 2 != 0) config.refuse("rotary_dim", "an even number");
-    mixer.rope = plain_rope(rotated, config.number_or("rope_theta", 10000, 1, 1e12));
+    mixer.rope = unscaled_rope(config, rotary, rotated);
     MoeSpec moe;
     moe.experts = config.integer("num_local_experts", 1, kMaxExperts);
     moe.top_k = config.integer("num_experts_per_tok", 1, moe.experts);

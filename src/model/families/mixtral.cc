@@ -9,11 +9,12 @@ ModelSpec mixtral_spec(const Config& config, const TensorLookup&) {
   require_silu(config);
   if (config.has("sliding_window")) config.refuse("sliding_window", "null");
   ModelSpec spec = backbone(config);
+  const RotaryKeys rotary = rotary_keys(config, 1e6);
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("model.layers.{}", l);
     const std::string module = name + ".block_sparse_moe";
     AttentionSpec mixer = grouped_attention(config, name + ".self_attn");
-    mixer.rope = plain_rope(mixer.head_dim, config.number_or("rope_theta", 1e6, 1, 1e12));  // rope_scaling is ignored
+    mixer.rope = unscaled_rope(config, rotary, mixer.head_dim);
     MoeSpec moe;
     moe.experts = config.integer_or("num_local_experts", 8, 1, kMaxExperts);
     moe.top_k = config.integer_or("num_experts_per_tok", 2, 1, moe.experts);

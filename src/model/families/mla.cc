@@ -21,6 +21,7 @@ MlaSpec latent_attention(const Config& config, const std::string& module) {
   if (spec.latent_dim + spec.rope_dim > kernels::kMaxHeadDim) {
     config.refuse("kv_lora_rank", fmt::format("at most {} with qk_rope_head_dim", kernels::kMaxHeadDim));
   }
+  if (!config.boolean_or("rope_interleave", true)) config.refuse("rope_interleave", "true");
   spec.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.nope_dim + spec.rope_dim)));
   spec.norm_eps = 1e-6F;  // whatever rms_norm_eps says
   const bool bias = config.boolean_or("attention_bias", false);
@@ -40,26 +41,41 @@ MlaSpec latent_attention(const Config& config, const std::string& module) {
   return spec;
 }
 
-void set_rope(const Config* scaling, double base, MlaSpec& spec) {
-  if (scaling == nullptr) {
-    spec.rope = plain_rope(spec.rope_dim, base, kernels::RopePairs::adjacent);
+void set_rope(const RotaryKeys& keys, MlaSpec& spec) {
+  if (!keys.scaling) {
+    spec.rope = plain_rope(spec.rope_dim, keys.base, kernels::RopePairs::adjacent);
     return;
   }
-  spec.rope = scaled_rope(*scaling, spec.rope_dim, base, kernels::RopePairs::adjacent);
-  const double weight = scaling->number_or("mscale_all_dim", 0, 0, 1e3);
-  const double factor = scaling->number_or("factor", 1, 1e-3, 1e6);
+  spec.rope = scaled_rope(*keys.scaling, spec.rope_dim, keys.base, kernels::RopePairs::adjacent);
+  const double weight = keys.scaling->number_or("mscale_all_dim", 0, 0, 1e3);
+  const double factor = keys.scaling->number_or("factor", 1, 1e-3, 1e6);
   if (weight == 0 || factor <= 1) return;
   const double stretch = 0.1 * weight * std::log(factor) + 1;
   spec.scale = static_cast<float>(spec.scale * stretch * stretch);
 }
+
+namespace {
+
+/// Some configs say twice which layers have experts.
+void check_layer_type(const Config& config, int layer, std::string_view expected) {
+  const std::vector<std::string> types = config.strings("mlp_layer_types");
+  const auto l = static_cast<std::size_t>(layer);
+  if (!types.empty() && (l >= types.size() || types[l] != expected)) {
+    config.refuse("mlp_layer_types", fmt::format("\"{}\" for layer {}, as the other keys say", expected, layer));
+  }
+}
+
+}  // namespace
 
 OperationSpec deepseek_feed_forward(const Config& config, int layer, const std::string& name) {
   const std::string module = name + ".mlp";
   const int experts = config.integer_or("n_routed_experts", 0, 0, kMaxExperts);
   const int dense_layers = config.integer_or("first_k_dense_replace", 0, 0, kMaxLayers);
   if (experts == 0 || layer < dense_layers || layer % config.integer_or("moe_layer_freq", 1, 1, kMaxLayers) != 0) {
+    check_layer_type(config, layer, "dense");
     return swiglu_mlp(module, config.integer("intermediate_size", 1, kMaxWidth));
   }
+  check_layer_type(config, layer, "sparse");
   if (config.string_or("scoring_func", "sigmoid") != "sigmoid") config.refuse("scoring_func", "\"sigmoid\"");
   if (config.string_or("topk_method", "noaux_tc") != "noaux_tc") config.refuse("topk_method", "\"noaux_tc\"");
   MoeSpec spec;

@@ -82,6 +82,7 @@ MlpSpec mlp(const Config& config, const std::string& module, int width) {
 }
 
 MoeSpec moe(const Config& config, const std::string& module) {
+  if (config.boolean_or("mlp_bias", false)) config.refuse("mlp_bias", "false: experts have no biases");
   MoeSpec spec;
   spec.experts = config.integer("n_routed_experts", 1, kMaxExperts);
   spec.top_k = config.integer("num_experts_per_tok", 1, spec.experts);
@@ -109,6 +110,11 @@ MoeSpec moe(const Config& config, const std::string& module) {
 
 ModelSpec nemotron_h_spec(const Config& config, const TensorLookup&) {
   require_relu2(config);
+  if (config.boolean_or("tie_word_embeddings", false)) config.refuse("tie_word_embeddings", "false");
+  if (config.has("sliding_window")) config.refuse("sliding_window", "null");
+  if (config.boolean_or("use_bias", false) && !config.boolean_or("mamba_proj_bias", false)) {
+    config.refuse("use_bias", "what mamba_proj_bias says");
+  }
   const std::vector<Kind> kinds = layer_kinds(config);
   ModelSpec spec;
   spec.model_type = config.string("model_type");

@@ -7,17 +7,19 @@ namespace sluice::model {
 
 ModelSpec olmoe_spec(const Config& config, const TensorLookup&) {
   require_silu(config);
+  if (config.has("clip_qkv")) config.refuse("clip_qkv", "null");
   ModelSpec spec = backbone(config, "", true);
+  const RotaryKeys rotary = rotary_keys(config, 10000);
   const bool bias = config.boolean_or("attention_bias", false);
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("model.layers.{}", l);
     const std::string module = name + ".self_attn";
-    AttentionSpec mixer = grouped_attention(config, module);  // clip_qkv is ignored, as the reference does
+    AttentionSpec mixer = grouped_attention(config, module);
     for (LinearSpec* linear : {&mixer.q, &mixer.k, &mixer.v, &mixer.o}) linear->bias = bias;
     mixer.qk_norm = QkNorm::all_heads;
     mixer.q_norm = {module + ".q_norm.weight"};
     mixer.k_norm = {module + ".k_norm.weight"};
-    mixer.rope = rope(config, "rope_scaling", mixer.head_dim, config.number_or("rope_theta", 10000, 1, 1e12));
+    mixer.rope = rope(config, rotary, mixer.head_dim);
     MoeSpec moe;
     moe.experts = config.integer("num_experts", 1, kMaxExperts);
     moe.top_k = config.integer("num_experts_per_tok", 1, moe.experts);

@@ -13,6 +13,7 @@ void refuse_unsupported(const Config& config) {
   require_silu(config);
   if (config.boolean_or("attention_bias", false)) config.refuse("attention_bias", "false");
   if (config.boolean_or("use_sliding_window", false)) config.refuse("use_sliding_window", "false");
+  require_layers(config, "layer_types", "full_attention");
 }
 
 AttentionSpec attention(const Config& config, const std::string& module) {
@@ -39,11 +40,11 @@ MoeSpec moe(const Config& config, const std::string& module) {
 ModelSpec qwen3_spec(const Config& config, const TensorLookup&) {
   refuse_unsupported(config);
   ModelSpec spec = backbone(config);
-  const double base = config.number("rope_theta", 1, 1e12);
+  const RotaryKeys rotary = rotary_keys(config, std::nullopt);
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("model.layers.{}", l);
     AttentionSpec mixer = attention(config, name + ".self_attn");
-    mixer.rope = rope(config, "rope_scaling", mixer.head_dim, base);
+    mixer.rope = rope(config, rotary, mixer.head_dim);
     add_decoder_layer(spec, l, name, std::move(mixer),
                       swiglu_mlp(name + ".mlp", config.integer("intermediate_size", 1, kMaxWidth)));
   }
@@ -53,13 +54,13 @@ ModelSpec qwen3_spec(const Config& config, const TensorLookup&) {
 ModelSpec qwen3_moe_spec(const Config& config, const TensorLookup&) {
   refuse_unsupported(config);
   ModelSpec spec = backbone(config);
-  const double base = config.number("rope_theta", 1, 1e12);
+  const RotaryKeys rotary = rotary_keys(config, std::nullopt);
   const std::vector<int> dense_layers = config.integers("mlp_only_layers");
   const int sparse_step = config.integer_or("decoder_sparse_step", 1, 1, kMaxLayers);
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("model.layers.{}", l);
     AttentionSpec mixer = attention(config, name + ".self_attn");
-    mixer.rope = plain_rope(mixer.head_dim, base);  // the reference ignores rope_scaling here
+    mixer.rope = unscaled_rope(config, rotary, mixer.head_dim);
     const bool dense = std::find(dense_layers.begin(), dense_layers.end(), l) != dense_layers.end();
     if (!dense && (l + 1) % sparse_step == 0) {
       add_decoder_layer(spec, l, name, std::move(mixer), moe(config, name + ".mlp"));

@@ -15,13 +15,6 @@ struct Variant {
   bool normalize_default = false;
 };
 
-/// int(head_dim * factor), as the reference counts rotated dimensions.
-int rotated_dims(const Config& config, int head_dim, const Config& source) {
-  const int dims = static_cast<int>(head_dim * source.number_or("partial_rotary_factor", 0.25, 0, 1));
-  if (dims % 2 != 0) config.refuse("head_dim", "an even number of rotated dimensions");
-  return dims;
-}
-
 AttentionSpec gated_attention(const Config& config, const std::string& module, const Variant& variant) {
   AttentionSpec spec = grouped_attention(config, module);
   const bool bias = config.boolean_or("attention_bias", false);
@@ -99,14 +92,23 @@ MoeSpec moe(const Config& config, const std::string& module, const Variant& vari
 
 void add_layers(const Config& config, const Variant& variant, ModelSpec& spec) {
   require_silu(config);
+  if (!config.boolean_or("attn_output_gate", true)) config.refuse("attn_output_gate", "true");
+  if (config.boolean_or("use_sliding_window", false)) config.refuse("use_sliding_window", "false");
   const int interval = config.integer_or("full_attention_interval", 4, 1, kMaxLayers);
+  const std::vector<std::string> types = config.strings("layer_types");
   const int sparse_step = config.integer_or("decoder_sparse_step", 1, 1, kMaxLayers);
   const bool has_experts = config.integer_or("num_experts", 0, 0, kMaxExperts) > 0;
   const std::vector<int> dense_layers = config.integers("mlp_only_layers");
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("{}layers.{}", variant.prefix, l);
+    const bool linear = (l + 1) % interval != 0;
+    const auto index = static_cast<std::size_t>(l);
+    if (!types.empty() && (index >= types.size() || types[index] != (linear ? "linear_attention" : "full_attention"))) {
+      config.refuse("layer_types",
+                    fmt::format("full attention in every layer of {}, as full_attention_interval says", interval));
+    }
     OperationSpec mixer = gated_attention(config, name + ".self_attn", variant);
-    if ((l + 1) % interval != 0) mixer = delta_net(config, name + ".linear_attn", variant);
+    if (linear) mixer = delta_net(config, name + ".linear_attn", variant);
     const bool dense = std::find(dense_layers.begin(), dense_layers.end(), l) != dense_layers.end();
     if (has_experts && !dense && (l + 1) % sparse_step == 0) {
       add_decoder_layer(spec, l, name, std::move(mixer), moe(config, name + ".mlp", variant), variant.norm_plus);
@@ -127,8 +129,7 @@ ModelSpec qwen3_next_spec(const Config& config, const TensorLookup& tensors) {
   // Original files are known by their experts, one matrix each.
   variant.norm_plus = tensors("model.layers.0.mlp.experts.0.up_proj.weight") != nullptr ? 1.0F : 0.0F;
   const int head_dim = grouped_attention(config, "").head_dim;
-  variant.rope =
-      rope(config, "rope_scaling", rotated_dims(config, head_dim, config), config.number("rope_theta", 1, 1e12));
+  variant.rope = rope(config, rotary_keys(config, std::nullopt, 0.25), head_dim);
   variant.fused_in_proj = true;
   add_layers(config, variant, spec);
   return spec;
@@ -152,11 +153,7 @@ ModelSpec qwen3_5_spec(const Config& root, const TensorLookup& tensors) {
     if (conv != nullptr && conv->shape.back() != 1) variant.norm_plus = 1;
   }
   const int head_dim = grouped_attention(config, "").head_dim;
-  const bool has_parameters = config.has("rope_parameters");
-  const Config rotary = has_parameters ? config.child("rope_parameters") : config;
-  const int dims = rotated_dims(config, head_dim, rotary);
-  const double base = rotary.number_or("rope_theta", 100000, 1, 1e12);
-  variant.rope = has_parameters ? scaled_rope(rotary, dims, base) : plain_rope(dims, base);
+  variant.rope = rope(config, rotary_keys(config, 100000, 0.25), head_dim);
   variant.normalize_default = true;
   add_layers(config, variant, spec);
   return spec;
