@@ -21,7 +21,7 @@ namespace {
 constexpr int kRunTimeFailure = 1;
 constexpr int kUsageFailure = 2;
 
-constexpr std::array<Verb, 7> kVerbs{{
+constexpr auto kVerbs = std::to_array<Verb>({
     {"run", "write text: continue a prompt, or answer it in chat form",
      "run [-m MODEL] [-p TEXT | -f FILE | -p -] [-n N] [flags]", declare_run},
     {"logits", "compute the logits of given tokens and write them to a file",
@@ -32,7 +32,7 @@ constexpr std::array<Verb, 7> kVerbs{{
      declare_synth},
     {"simulate", "replay routes through caches of any size: hit rates, and the speed they allow",
      "simulate TRACE|gen:NAME [flags]", declare_simulate},
-}};
+});
 
 std::string program_help() {
   std::string text =
