@@ -28,6 +28,8 @@ constexpr auto kVerbs = std::to_array<Verb>({
      "logits [-m MODEL] --tokens 1,2,3 [--prefill P] -o FILE.safetensors [flags]", declare_logits},
     {"tokenize", "show the tokens of a text", "tokenize [-m MODEL] TEXT [flags]", declare_tokenize},
     {"inspect", "show what is in a checkpoint and what it will need", "inspect [-m MODEL] [flags]", declare_inspect},
+    {"bench", "measure prefill and decode, and how close they come to the bounds", "bench [-m MODEL] [flags]",
+     declare_bench},
     {"synth", "write a checkpoint of a real model's shape with random weights", "synth --like NAME DST [flags]",
      declare_synth},
     {"simulate", "replay routes through caches of any size: hit rates, and the speed they allow",

@@ -175,8 +175,8 @@ const RouteLog& RouteHistory::log() {
 }
 
 std::size_t RouteHistory::first_counted() const {
-  if (complete_) return 0;
-  return step_begin_[std::min<std::size_t>(kWarmUpSteps, step_begin_.size() - 1)];
+  if (complete_) return counted_from_;
+  return std::max(counted_from_, step_begin_[std::min<std::size_t>(kWarmUpSteps, step_begin_.size() - 1)]);
 }
 
 void RouteHistory::trim() {
@@ -190,6 +190,7 @@ void RouteHistory::trim() {
   log_.drop_front(requests);
   step_begin_.erase(step_begin_.begin(), step_begin_.begin() + static_cast<std::ptrdiff_t>(steps));
   for (std::size_t& begin : step_begin_) begin -= requests;
+  counted_from_ -= std::min(counted_from_, requests);
   complete_ = false;
 }
 

@@ -47,6 +47,8 @@ class RouteHistory {
   /// The first request that counts: all, unless older ones were forgotten. Then the replays, which begin with empty
   /// slots, warm up for as long as steady_counts() does.
   std::size_t first_counted() const;
+  /// What was added until now fills the slots in a replay, but does not count.
+  void count_from_here() { counted_from_ = log_.size(); }
 
  private:
   /// Forgets what is beyond the bounds; the last step stays whatever its size.
@@ -55,7 +57,8 @@ class RouteHistory {
   RouteLog log_;
   std::vector<std::size_t> step_begin_;  // of each step: its first request
   std::uint64_t last_step_ = 0;
-  bool complete_ = true;  // nothing was forgotten
+  bool complete_ = true;         // nothing was forgotten
+  std::size_t counted_from_ = 0;  // request
 };
 
 }  // namespace sluice::cache

@@ -122,5 +122,6 @@ double Model::probe_disk_bandwidth() {
 }
 
 void Model::observe_routes(RouteObserver observer) { state_->observer = std::move(observer); }
+void Model::override_routes(RouteOverride override) { state_->route_override = std::move(override); }
 
 }  // namespace sluice::model

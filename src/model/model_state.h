@@ -34,6 +34,7 @@ struct Model::State {
   std::vector<PassRow> rows;  // of the current pass
   std::uint64_t steps = 0;    // passes so far: the clock of the eviction policy
   RouteObserver observer;
+  RouteOverride route_override;
   ModelInfo info;
   std::optional<double> disk_bandwidth;  // bytes per second, once probed
 

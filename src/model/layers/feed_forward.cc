@@ -61,11 +61,15 @@ void apply(Pass& pass, const MoeWeights& weights, const float* x, const float* h
   multiply(pass, weights.router, normed(weights.router_in), logits.data());
   route(pass.context, spec.router, spec.experts, spec.top_k, weights.correction, weights.expert_scale, logits, ids,
         route_weights, pass.workspace);
-  if (*pass.observer) {
+  if (*pass.observer || *pass.route_override) {
     const auto k = static_cast<std::size_t>(spec.top_k);
     for (std::size_t row = 0; row < pass.rows.size(); ++row) {
-      (*pass.observer)(weights.index, static_cast<int>(row), ids.subspan(row * k, k),
-                       route_weights.subspan(row * k, k));
+      const std::span<int> row_ids = ids.subspan(row * k, k);
+      const std::span<float> row_weights = route_weights.subspan(row * k, k);
+      if (*pass.route_override) {
+        (*pass.route_override)(weights.index, static_cast<int>(row), row_ids, row_weights);
+      }
+      if (*pass.observer) (*pass.observer)(weights.index, static_cast<int>(row), row_ids, row_weights);
     }
   }
   const float* in = normed(weights.experts_in);

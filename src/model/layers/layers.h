@@ -30,7 +30,8 @@ struct Pass {
   int hidden = 0;
   float norm_eps = 0;
   MoeExecutor* moe = nullptr;               // null for dense models
-  const RouteObserver* observer = nullptr;  // may be empty
+  const RouteObserver* observer = nullptr;        // may be empty
+  const RouteOverride* route_override = nullptr;  // likewise
   cache::Phase phase = cache::Phase::decode;
   std::uint64_t step = 0;                   // passes so far: the clock of the eviction policy
   std::span<std::uint64_t> selection = {};  // [T, words]: positions that the last indexer chose; empty without one
