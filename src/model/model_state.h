@@ -35,7 +35,6 @@ struct Model::State {
   std::uint64_t steps = 0;    // passes so far: the clock of the eviction policy
   RouteObserver observer;
   ModelInfo info;
-  std::optional<double> disk_bandwidth;  // bytes per second, once probed
 
  private:
   void run_blocks(std::span<const PassRow> pass_rows, cache::Phase phase, float* x);
