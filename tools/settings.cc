@@ -144,6 +144,8 @@ std::vector<SettingRow> make_table() {
        [](Draft& draft, const Given& given) { draft.settings.stats_json = parse_path(given); }},
       {"route-trace", "", "FILE", "none", "write every routing decision, for simulate", "", true,
        [](Draft& draft, const Given& given) { draft.settings.route_trace = parse_path(given); }},
+      {"probe", "", "", "off", "measure disk and memory again, instead of using the rates of an earlier run", "", true,
+       [](Draft& draft, const Given& given) { draft.settings.probe = parse_switch(given); }},
       {"quiet", "", "", "off", "print errors and what was asked for, nothing else", "", true,
        [](Draft& draft, const Given& given) { draft.settings.quiet = parse_switch(given); }},
       {"moe-stacked", "", "", "not set", "0: --moe-path per-expert; 1: --moe-path stacked", "MLX_MOE_STACKED", false,
@@ -202,6 +204,14 @@ std::optional<Found> find_value(const SettingRow& row, const FlagValues& flags, 
   return std::nullopt;
 }
 
+/// rates.json in the user's cache directory, as the XDG base directory specification has it: a relative
+/// $XDG_CACHE_HOME does not count.
+std::filesystem::path rates_file(const Environment& environment) {
+  std::filesystem::path cache = get(environment, "XDG_CACHE_HOME");
+  if (!cache.is_absolute()) cache = std::filesystem::path(get(environment, "HOME")) / ".cache";
+  return cache.is_absolute() ? cache / "sluice" / "rates.json" : std::filesystem::path();
+}
+
 }  // namespace
 
 std::span<const SettingRow> setting_table() {
@@ -234,6 +244,7 @@ Settings resolve_settings(const FlagValues& flags, const Environment& environmen
   if (draft.settings.runtime.io == kMmap && draft.settings.runtime.memory) {
     fail_usage("--io mmap: computes in place from the mapping and cannot keep to --memory; give one of the two");
   }
+  draft.settings.rates_file = rates_file(environment);
   return std::move(draft.settings);
 }
 

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "model/model_state.h"
-#include "stream/drive_probe.h"
 
 namespace sluice::model {
 namespace {
@@ -114,11 +113,8 @@ kernels::ThreadTeam& Model::team() { return state_->team; }
 const stream::Checkpoint& Model::checkpoint() const { return state_->plan->checkpoint; }
 std::span<const std::byte> Model::resident_weights() const { return state_->plan->dense.bytes(); }
 
-double Model::probe_disk_bandwidth() {
-  if (!state_->disk_bandwidth) {
-    state_->disk_bandwidth = stream::probe_bandwidth(*state_->reader, state_->plan->checkpoint.files());
-  }
-  return *state_->disk_bandwidth;
+stream::DriveProbe Model::probe_drive() {
+  return stream::probe_drive(*state_->reader, state_->plan->checkpoint.files());
 }
 
 void Model::observe_routes(RouteObserver observer) { state_->observer = std::move(observer); }

@@ -16,6 +16,7 @@
 #include "model/settings.h"
 #include "model/spec.h"
 #include "stream/checkpoint.h"
+#include "stream/drive_probe.h"
 #include "stream/reader.h"
 
 namespace sluice::model {
@@ -92,8 +93,8 @@ class Model {
   const stream::Checkpoint& checkpoint() const;
   /// The dense weights as they lie in memory, for the memory probe.
   std::span<const std::byte> resident_weights() const;
-  /// Bytes per second this drive reads of this checkpoint: a short probe, made once on first call; 0 if too small.
-  double probe_disk_bandwidth();
+  /// How fast this drive delivers this checkpoint, measured now: stream/drive_probe.h. Not during a forward().
+  stream::DriveProbe probe_drive();
 
   void observe_routes(RouteObserver observer);
   /// Experts are then chosen by `override` and not by the routers, which are computed all the same: to measure speed

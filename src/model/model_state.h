@@ -36,7 +36,6 @@ struct Model::State {
   RouteObserver observer;
   RouteOverride route_override;
   ModelInfo info;
-  std::optional<double> disk_bandwidth;  // bytes per second, once probed
 
  private:
   void run_blocks(std::span<const PassRow> pass_rows, cache::Phase phase, float* x);

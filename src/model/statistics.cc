@@ -4,12 +4,8 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
-#include <chrono>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <string_view>
 
 #include "base/units.h"
@@ -59,35 +55,6 @@ std::string percent(std::uint64_t part, std::uint64_t whole) {
   return fmt::format("{:.1f}", whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
-/// Bytes per second at which all threads together sweep the dense weights where they lie: the memory that a token
-/// really touches, and no other is needed. Best of the sweeps that fit into a short time.
-double probe_memory_bandwidth(Model& model) {
-  using Clock = std::chrono::steady_clock;
-  constexpr double kProbeSeconds = 0.05;
-  constexpr std::int64_t kLanes = 8;  // independent sums, so that loads and not additions are what takes time
-  const std::span<const std::byte> weights = model.resident_weights();
-  const auto words = static_cast<std::int64_t>(weights.size() / sizeof(std::uint64_t));
-  if (words < kLanes) return 0;
-  const auto* data = reinterpret_cast<const std::uint64_t*>(weights.data());
-  std::atomic<std::uint64_t> sink{0};  // keeps the reads from being optimised away
-  double best = 0;
-  double spent = 0;
-  while (spent < kProbeSeconds) {
-    const auto start = Clock::now();
-    model.team().parallel_for(words, words / (4 * model.team().size()) + 1, [&](std::int64_t begin, std::int64_t end) {
-      std::array<std::uint64_t, kLanes> sums{};
-      for (std::int64_t i = begin; i + kLanes <= end; i += kLanes) {
-        for (std::int64_t lane = 0; lane < kLanes; ++lane) sums[static_cast<std::size_t>(lane)] += data[i + lane];
-      }
-      sink.fetch_add(std::accumulate(sums.begin(), sums.end(), std::uint64_t{0}));
-    });
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    spent += seconds;
-    best = std::max(best, static_cast<double>(weights.size()) / seconds);
-  }
-  return best;
-}
-
 /// Bytes of the matrix that makes logits.
 std::uint64_t head_bytes(const Model& model) {
   std::uint64_t bytes = 0;
@@ -102,15 +69,14 @@ std::uint64_t head_bytes(const Model& model) {
 std::optional<double> schedule_bound(const RunStatistics& s, const Model& model, const cache::RouteLog& log,
                                      std::size_t first_counted) {
   const std::uint64_t misses = s.decode_lookups.lookups - s.decode_lookups.hits;
-  if (s.memory_bytes_per_second <= 0 || (s.disk_bytes_per_second <= 0 && misses > 0)) return std::nullopt;
+  if (s.rates.memory <= 0 || (s.rates.disk <= 0 && misses > 0)) return std::nullopt;
   const auto experts = static_cast<std::uint64_t>(s.model.moe_layers) * static_cast<std::uint64_t>(s.model.top_k);
   const cache::ScheduleModel schedule =
       cache::even_schedule(s.model.moe_layers, s.model.token_dense_bytes, head_bytes(model),
                            s.model.token_expert_bytes / experts, misses > 0 ? s.decode_lookups.bytes_read / misses : 0);
-  const cache::ScheduleRates rates{
-      .disk = s.disk_bytes_per_second > 0 ? s.disk_bytes_per_second : std::numeric_limits<double>::infinity(),
-      .memory = s.memory_bytes_per_second,
-      .lookahead_recall = 0};
+  const cache::ScheduleRates rates{.disk = s.rates.disk > 0 ? s.rates.disk : std::numeric_limits<double>::infinity(),
+                                   .memory = s.rates.memory,
+                                   .lookahead_recall = 0};
   const cache::Simulation run =
       cache::simulate(log, s.model.slots_per_layer, cache::eviction_policy(model.experts()->policy()));
   const std::optional<double> seconds = cache::schedule_seconds(schedule, rates, log, run.misses, first_counted);
@@ -120,14 +86,14 @@ std::optional<double> schedule_bound(const RunStatistics& s, const Model& model,
 }  // namespace
 
 std::optional<double> RunStatistics::disk_bound() const {
-  if (disk_bytes_per_second <= 0 || generation.decode_steps == 0 || decode_lookups.bytes_read == 0) return std::nullopt;
-  return disk_bytes_per_second * generation.decode_steps / static_cast<double>(decode_lookups.bytes_read);
+  if (rates.disk <= 0 || generation.decode_steps == 0 || decode_lookups.bytes_read == 0) return std::nullopt;
+  return rates.disk * generation.decode_steps / static_cast<double>(decode_lookups.bytes_read);
 }
 
 std::optional<double> RunStatistics::memory_bound() const {
   const std::uint64_t touched = model.token_dense_bytes + model.token_expert_bytes;
-  if (memory_bytes_per_second <= 0 || touched == 0) return std::nullopt;
-  return memory_bytes_per_second / static_cast<double>(touched);
+  if (rates.memory <= 0 || touched == 0) return std::nullopt;
+  return rates.memory / static_cast<double>(touched);
 }
 
 std::optional<Bound> RunStatistics::bound() const {
@@ -147,7 +113,7 @@ double RunStatistics::prefill_speed() const {
 }
 
 RunStatistics collect_statistics(Model& model, const GenerateResult& generation, std::vector<SettingRecord> settings,
-                                 bool probe, RouteRecorder* routes) {
+                                 const RatesSource& rates, RouteRecorder* routes) {
   RunStatistics s;
   s.model = model.info();
   s.settings = std::move(settings);
@@ -168,10 +134,7 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
   getrusage(RUSAGE_SELF, &usage);
   s.rss_peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * kKiB;
   s.major_faults = static_cast<std::uint64_t>(usage.ru_majflt);
-  if (probe) {
-    s.disk_bytes_per_second = model.probe_disk_bandwidth();
-    s.memory_bytes_per_second = probe_memory_bandwidth(model);
-  }
+  if (rates) s.rates = rates();
   if (routes != nullptr && model.experts() != nullptr) {
     const cache::RouteLog& log = routes->history().log();
     const std::size_t first_counted = routes->history().first_counted();
@@ -211,13 +174,14 @@ std::string statistics_text(const RunStatistics& s) {
     const std::optional<double> disk = s.disk_bound();
     const std::optional<double> memory = s.memory_bound();
     text += "bound   ";
-    if (disk) text += fmt::format("disk {:.1f} tok/s at {}", *disk, format_rate(s.disk_bytes_per_second));
+    if (disk) text += fmt::format("disk {:.1f} tok/s at {}", *disk, format_rate(s.rates.disk));
     if (disk && memory) text += ", ";
-    if (memory) text += fmt::format("memory {:.1f} tok/s at {}", *memory, format_rate(s.memory_bytes_per_second));
+    if (memory) text += fmt::format("memory {:.1f} tok/s at {}", *memory, format_rate(s.rates.memory));
     if (s.decode_speed() > 0) {
       text +=
           fmt::format(": {:.0f} % of what this {} allows", 100 * s.decode_speed() / bound->tok_per_s, bound->resource);
     }
+    if (s.rates.age_seconds) text += fmt::format(" ({}; --probe measures again)", age_text(s.rates));
     text += '\n';
   }
   if (s.schedule_bound) {
@@ -286,7 +250,8 @@ std::string statistics_json(const RunStatistics& s) {
              {"retries", s.io.retries},
              {"queue_depth", s.io.max_in_flight},
              {"bandwidth_bytes_per_s", known(decode_rate)},
-             {"probe_bandwidth_bytes_per_s", known(s.disk_bytes_per_second)}};
+             {"probe_bandwidth_bytes_per_s", known(s.rates.disk)},
+             {"probe_age_seconds", number(s.rates.age_seconds)}};
   const std::optional<Bound> bound = s.bound();
   j["bound"] = {{"disk_tok_per_s", number(s.disk_bound())},
                 {"memory_tok_per_s", number(s.memory_bound())},
@@ -301,11 +266,10 @@ std::string statistics_json(const RunStatistics& s) {
   j["regret"] = {{"belady_hit_rate", number(s.regret.belady_hit_rate)},
                  {"half_slots_hit_rate", number(s.regret.half_slots_hit_rate)},
                  {"double_slots_hit_rate", number(s.regret.double_slots_hit_rate)}};
-  j["memory"] = {
-      {"dense_bytes", s.model.dense_bytes},   {"slot_bytes", s.model.slot_bytes},
-      {"kv_bytes", s.model.kv_bytes},         {"scratch_bytes", s.model.scratch_bytes},
-      {"budget_bytes", s.model.budget_bytes}, {"rss_peak_bytes", s.rss_peak_bytes},
-      {"major_faults", s.major_faults},       {"memory_bandwidth_bytes_per_s", known(s.memory_bytes_per_second)}};
+  j["memory"] = {{"dense_bytes", s.model.dense_bytes},   {"slot_bytes", s.model.slot_bytes},
+                 {"kv_bytes", s.model.kv_bytes},         {"scratch_bytes", s.model.scratch_bytes},
+                 {"budget_bytes", s.model.budget_bytes}, {"rss_peak_bytes", s.rss_peak_bytes},
+                 {"major_faults", s.major_faults},       {"memory_bandwidth_bytes_per_s", known(s.rates.memory)}};
   return j.dump(1) + '\n';
 }
 

@@ -11,6 +11,7 @@
 #include "cache/regret.h"
 #include "model/generate.h"
 #include "model/model.h"
+#include "model/rates.h"
 #include "model/routes/route_recorder.h"
 
 namespace sluice::model {
@@ -41,8 +42,7 @@ struct RunStatistics {
   stream::IoChoice io_choice;
   cache::Regret regret;                  // of the recorded routes; empty without
   std::optional<double> schedule_bound;  // tokens per second, see cache/schedule_bound.h
-  double disk_bytes_per_second = 0;      // probe; 0 unknown
-  double memory_bytes_per_second = 0;    // probe; 0 unknown
+  Rates rates;                           // what disk and memory deliver
   std::uint64_t rss_peak_bytes = 0;
   std::uint64_t major_faults = 0;
 
@@ -55,10 +55,11 @@ struct RunStatistics {
   double prefill_speed() const;
 };
 
-/// Gathers everything from a model after a generation. Runs the short disk and memory probes if `probe`. `routes` are
-/// those of the whole run; without them there is neither regret nor schedule bound.
+/// Gathers everything from a model after a generation. `rates` is asked after the counters were taken, since a probe
+/// reads too; without it there are no bounds. `routes` are those of the whole run; without them there is neither regret
+/// nor schedule bound.
 RunStatistics collect_statistics(Model& model, const GenerateResult& generation, std::vector<SettingRecord> settings,
-                                 bool probe, RouteRecorder* routes = nullptr);
+                                 const RatesSource& rates, RouteRecorder* routes = nullptr);
 
 /// What other caches would have reached, in one line without newline; empty if it is not known.
 std::string regret_text(const cache::Regret& regret);

@@ -7,96 +7,146 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "base/units.h"
 
 namespace sluice::stream {
 namespace {
 
-constexpr std::uint64_t kSmallest = 256 * kKiB;
-constexpr std::uint64_t kLargest = kMiB;
 constexpr std::uint64_t kTiny = 8 * kMiB;  // below it, random reads would mostly repeat each other
 
-/// Says which ranges to read, one after another. Both ways leave dest and tag open.
-class Plan {
- public:
-  Plan(std::span<const FileInfo> files, std::uint64_t seed) : files_(files), random_(seed) {
-    for (const FileInfo& file : files) total_ += file.bytes;
-  }
+// Expert slices are 100 KiB to a few MiB, cut to 1 MiB; published depth curves of NVMe drives rise up to 32 and, with
+// the smallest slices, beyond.
+constexpr std::array kSlices{128 * kKiB, 256 * kKiB, 512 * kKiB, kMiB, 2 * kMiB};
+constexpr std::array kDepths{8U, 32U, 128U};
 
-  /// The next read, or nothing once tiny files have been read.
-  std::optional<Read> next() {
-    if (total_ >= kTiny) return next_random();
-    return next_in_order();
-  }
+/// For files that are read once.
+constexpr DriveProbeCell kInOrder{.slice_bytes = 256 * kKiB, .depth = 32};
 
- private:
-  /// A read of `length` bytes from an aligned offset on, or what the file has of them.
-  Read read(std::size_t file, std::uint64_t offset, std::uint64_t length) const {
-    const std::uint64_t needed = std::min(length, files_[file].bytes - offset);
-    return {.file = static_cast<int>(file),
-            .offset = offset,
-            .length = static_cast<std::uint32_t>(round_up(needed, kIoAlignment)),
-            .needed = static_cast<std::uint32_t>(needed)};
-  }
-
-  Read next_random() {
-    // A uniform byte of all files, so that each is hit by its size.
-    std::uint64_t position = std::uniform_int_distribution<std::uint64_t>(0, total_ - 1)(random_);
-    std::size_t file = 0;
-    while (position >= files_[file].bytes) position -= files_[file++].bytes;
-    const std::uint64_t length = kSmallest << std::uniform_int_distribution<int>(0, 2)(random_);
-    return read(file, round_down(position, kIoAlignment), length);
-  }
-
-  std::optional<Read> next_in_order() {
-    while (file_ < files_.size() && offset_ >= files_[file_].bytes) {
-      ++file_;
-      offset_ = 0;
+/// Few bytes in flight come first: on a drive so slow that the time runs out, those cells are the ones that end soon,
+/// and they tell enough.
+std::vector<DriveProbeCell> grid() {
+  std::vector<DriveProbeCell> cells;
+  for (const std::uint64_t slice : kSlices) {
+    for (const unsigned depth : kDepths) {
+      if (slice * depth <= kDriveProbeBytes) cells.push_back({.slice_bytes = slice, .depth = depth});
     }
-    if (file_ == files_.size()) return std::nullopt;
-    const std::uint64_t offset = offset_;
-    offset_ += kSmallest;
-    return read(file_, offset, kSmallest);
   }
+  std::stable_sort(cells.begin(), cells.end(), [](const DriveProbeCell& a, const DriveProbeCell& b) {
+    return a.slice_bytes * a.depth < b.slice_bytes * b.depth;
+  });
+  return cells;
+}
 
-  const std::span<const FileInfo> files_;
-  std::uint64_t total_ = 0;  // bytes of all files
-  std::mt19937_64 random_;
-  std::size_t file_ = 0;      // where next_in_order() stands
-  std::uint64_t offset_ = 0;  // in that file
-};
+/// What to read next; dest and tag are left open. Nothing ends the visit.
+using NextRead = std::function<std::optional<Read>()>;
 
-}  // namespace
+/// A read of `length` bytes of a file from an aligned offset on, or what the file has of them.
+Read read_at(std::span<const FileInfo> files, std::size_t file, std::uint64_t offset, std::uint64_t length) {
+  const std::uint64_t needed = std::min(length, files[file].bytes - offset);
+  return {.file = static_cast<int>(file),
+          .offset = offset,
+          .length = static_cast<std::uint32_t>(round_up(needed, kIoAlignment)),
+          .needed = static_cast<std::uint32_t>(needed)};
+}
 
-double probe_bandwidth(Reader& reader, std::span<const FileInfo> files, const DriveProbeOptions& options,
-                       const Clock& clock) {
-  const Buffer buffer = Buffer::allocate(options.depth * kLargest, "drive probe");
-  buffer.prefault();  // or the first reads would be charged for the page faults
-  Plan plan(files, options.seed);
-  std::uint64_t bytes = 0;
+/// Reads in one way: keeps its number of reads in flight for `seconds`, then waits for the last ones.
+void visit(DriveProbeCell& cell, Reader& reader, const Buffer& buffer, double seconds, const NextRead& next,
+           const Clock& clock) {
   // Each read in flight has its own part of the buffer, named by its tag.
   const auto submit = [&](std::uint64_t tag) {
-    std::optional<Read> read = plan.next();
+    std::optional<Read> read = next();
     if (!read) return;
-    read->dest = buffer.data() + tag * kLargest;
+    read->dest = buffer.data() + tag * cell.slice_bytes;
     read->tag = tag;
-    bytes += read->needed;
+    cell.bytes += read->needed;
     reader.submit({&*read, 1});
   };
-
   const double begin = clock();
   double now = begin;
-  for (unsigned tag = 0; tag < options.depth; ++tag) submit(tag);
+  for (unsigned tag = 0; tag < cell.depth; ++tag) submit(tag);
   std::array<Completion, 32> done;
   while (reader.outstanding() > 0) {
     const std::size_t count = reader.poll(done, true);
     now = clock();
     for (std::size_t i = 0; i < count; ++i) {
       if (!done[i].error.empty()) fail("{}", done[i].error);
-      if (now - begin < options.seconds) submit(done[i].tag);
+      if (now - begin < seconds) submit(done[i].tag);
     }
   }
-  return now > begin ? static_cast<double>(bytes) / (now - begin) : 0;
+  cell.seconds += now - begin;
+}
+
+void visit_grid(std::vector<DriveProbeCell>& cells, Reader& reader, const Buffer& buffer,
+                std::span<const FileInfo> files, std::uint64_t total, const DriveProbeOptions& options,
+                const Clock& clock) {
+  std::mt19937_64 random(options.seed);
+  const double share = options.seconds / static_cast<double>(2 * cells.size());
+  const double begin = clock();
+  const auto visit_cell = [&](DriveProbeCell& cell) {
+    if (clock() - begin >= 2 * options.seconds && &cell != cells.data()) return;
+    const NextRead next = [&]() -> std::optional<Read> {
+      // A uniform byte of all files, so that each is hit by its size.
+      std::uint64_t position = std::uniform_int_distribution<std::uint64_t>(0, total - 1)(random);
+      std::size_t file = 0;
+      while (position >= files[file].bytes) position -= files[file++].bytes;
+      return read_at(files, file, round_down(position, kIoAlignment), cell.slice_bytes);
+    };
+    visit(cell, reader, buffer, share, next, clock);
+  };
+  std::for_each(cells.begin(), cells.end(), visit_cell);
+  std::for_each(cells.rbegin(), cells.rend(), visit_cell);
+  std::erase_if(cells, [](const DriveProbeCell& cell) { return cell.bytes == 0; });
+}
+
+/// Reads all files once.
+DriveProbeCell visit_in_order(Reader& reader, const Buffer& buffer, std::span<const FileInfo> files,
+                              const DriveProbeOptions& options, const Clock& clock) {
+  DriveProbeCell cell = kInOrder;
+  std::size_t file = 0;
+  std::uint64_t offset = 0;
+  const NextRead next = [&]() -> std::optional<Read> {
+    while (file < files.size() && offset >= files[file].bytes) {
+      ++file;
+      offset = 0;
+    }
+    if (file == files.size()) return std::nullopt;
+    const std::uint64_t from = offset;
+    offset += cell.slice_bytes;
+    return read_at(files, file, from, cell.slice_bytes);
+  };
+  visit(cell, reader, buffer, options.seconds, next, clock);
+  return cell;
+}
+
+}  // namespace
+
+const DriveProbeCell* DriveProbe::best() const {
+  const auto slower = [](const DriveProbeCell& a, const DriveProbeCell& b) {
+    return a.bytes_per_second() < b.bytes_per_second();
+  };
+  const auto found = std::max_element(cells.begin(), cells.end(), slower);
+  return found == cells.end() ? nullptr : &*found;
+}
+
+double DriveProbe::bytes_per_second() const {
+  const DriveProbeCell* cell = best();
+  return cell == nullptr ? 0 : cell->bytes_per_second();
+}
+
+DriveProbe probe_drive(Reader& reader, std::span<const FileInfo> files, const DriveProbeOptions& options,
+                       const Clock& clock) {
+  std::uint64_t total = 0;
+  for (const FileInfo& file : files) total += file.bytes;
+  DriveProbe probe;
+  if (total == 0) return probe;
+  const Buffer buffer = Buffer::allocate(kDriveProbeBytes, "drive probe");
+  buffer.prefault();  // or the first reads would be charged for the page faults
+  if (total < kTiny) {
+    probe.cells.push_back(visit_in_order(reader, buffer, files, options, clock));
+  } else {
+    probe.cells = grid();
+    visit_grid(probe.cells, reader, buffer, files, total, options, clock);
+  }
+  return probe;
 }
 
 }  // namespace sluice::stream

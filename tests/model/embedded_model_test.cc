@@ -206,7 +206,7 @@ TEST(EmbeddedModel, CountsAreTrue) {
   model->observe_routes([&](int, int, std::span<const int> ids, std::span<const float>) { routed += ids.size(); });
   const Generated generated = greedy(*model, prompt, 40);
   const std::optional<stream::ProcessIo> after = stream::read_process_io();
-  const RunStatistics statistics = collect_statistics(*model, generated.result, {}, false);
+  const RunStatistics statistics = collect_statistics(*model, generated.result, {}, {});
 
   for (const cache::LookupCounts& counts : {statistics.prefill_lookups, statistics.decode_lookups}) {
     EXPECT_EQ(counts.hits + counts.misses_cold + counts.misses_capacity, counts.lookups);
@@ -234,7 +234,8 @@ TEST(EmbeddedModel, RegretAndScheduleFollowFromItsRoutes) {
   const auto model = Model::load(kModel, settings);
   RouteRecorder routes(*model, {});
   const Generated generated = greedy(*model, prompt, 40);
-  const RunStatistics s = collect_statistics(*model, generated.result, {}, true, &routes);
+  const RunStatistics s = collect_statistics(
+      *model, generated.result, {}, [&] { return measure_rates(*model); }, &routes);
 
   const auto rate = [&](int slots) {
     const auto counts = cache::simulate(routes.history().log(), slots, cache::eviction_policy("decay"));
@@ -254,7 +255,7 @@ TEST(EmbeddedModel, RegretAndScheduleFollowFromItsRoutes) {
   EXPECT_EQ(json["bound"]["schedule_tok_per_s"], *s.schedule_bound);
   EXPECT_EQ(json["bound"]["schedule_fraction"], s.decode_speed() / *s.schedule_bound);
 
-  const RunStatistics without = collect_statistics(*model, generated.result, {}, false);
+  const RunStatistics without = collect_statistics(*model, generated.result, {}, {});
   EXPECT_FALSE(without.schedule_bound || without.regret.belady_hit_rate);
   EXPECT_TRUE(nlohmann::json::parse(statistics_json(without))["regret"]["belady_hit_rate"].is_null());
 }

@@ -28,6 +28,8 @@ std::vector<std::string> child_environment(const std::map<std::string, std::stri
     }
     if (!setting) entries.emplace_back(text);
   }
+  // Rates are kept here and not in the user's own cache.
+  if (!added.contains("XDG_CACHE_HOME")) entries.push_back("XDG_CACHE_HOME=" + ::testing::TempDir() + "sluice_cache");
   for (const auto& [name, value] : added) entries.push_back(name + "=" + value);
   return entries;
 }

@@ -32,8 +32,8 @@ model::RunStatistics example() {
   s.decode_lookups.lookups = 400;
   s.decode_lookups.hits = 300;
   s.decode_lookups.bytes_read = 50 * 100 * kMiB;
-  s.disk_bytes_per_second = 1000.0 * kMiB;
-  s.memory_bytes_per_second = 20.0 * kGiB;
+  s.rates.disk = 1000.0 * kMiB;
+  s.rates.memory = 20.0 * kGiB;
   s.settings = {{"temp", "0.7", "default"}, {"seed", "17", "random"}};
   return s;
 }
@@ -56,8 +56,15 @@ TEST(Closing, SaysWhatOtherCachesWouldHold) {
 
 TEST(Closing, NamesTheTighterBound) {
   model::RunStatistics s = example();
-  s.memory_bytes_per_second = 6.0 * kGiB;
+  s.rates.memory = 6.0 * kGiB;
   EXPECT_THAT(closing_text(s), HasSubstr("6.0 tok/s by the memory; 83 %"));
+}
+
+TEST(Closing, SaysHowOldCachedRatesAre) {
+  model::RunStatistics s = example();
+  EXPECT_THAT(closing_text(s), Not(HasSubstr("measured")));
+  s.rates.age_seconds = 7300;
+  EXPECT_THAT(closing_text(s), HasSubstr("50 % of it reached (measured 2 hours ago)"));
 }
 
 TEST(Closing, SeedIsShownWhereItMatters) {
@@ -84,7 +91,7 @@ TEST(Closing, NothingDecodedOrMeasuredClaimsNothing) {
   EXPECT_THAT(text, AllOf(HasSubstr("then 0 tokens"), Not(HasSubstr("bound")), Not(HasSubstr("hits")),
                           Not(HasSubstr("per token"))));
   model::RunStatistics unknown = example();
-  unknown.disk_bytes_per_second = unknown.memory_bytes_per_second = 0;
+  unknown.rates = {};
   EXPECT_THAT(closing_text(unknown), Not(HasSubstr("bound")));
 }
 

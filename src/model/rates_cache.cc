@@ -1,0 +1,170 @@
+#include "model/rates_cache.h"
+
+#include <fmt/core.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "model/json_file.h"
+
+namespace sluice::model {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int kVersion = 1;
+constexpr std::uint64_t kMaxFileBytes = 256 * kKiB;
+constexpr std::size_t kMaxEntries = 64;
+constexpr double kMaxRate = 1e15;  // bytes per second; no machine comes near it
+
+struct Entry {
+  std::string key;
+  double disk = 0, memory = 0, measured = 0;
+};
+
+/// A number in (0, most]; 0 if it is anything else.
+double positive(const json& entry, const char* name, double most) {
+  const auto found = entry.find(name);
+  if (found == entry.end() || !found->is_number()) return 0;
+  const auto value = found->get<double>();
+  return value > 0 && value <= most ? value : 0;
+}
+
+std::vector<Entry> read_entries(const fs::path& file, double now) {
+  std::vector<Entry> entries;
+  json document;
+  try {
+    if (!file_exists(file)) return entries;
+    document = parse_json(read_text_file(file, kMaxFileBytes), file.string());
+  } catch (const Error&) {
+    return entries;  // whatever is wrong with it, the next store() replaces it
+  }
+  if (!document.is_object() || document.value("version", json()) != kVersion) return entries;
+  const json rates = document.value("rates", json::array());
+  if (!rates.is_array()) return entries;
+  for (const json& item : rates) {
+    if (!item.is_object() || !item.contains("key") || !item["key"].is_string()) continue;
+    const Entry entry{.key = item["key"].get<std::string>(),
+                      .disk = positive(item, "disk_bytes_per_s", kMaxRate),
+                      .memory = positive(item, "memory_bytes_per_s", kMaxRate),
+                      .measured = positive(item, "measured", now)};  // never in the future
+    if (entry.disk > 0 && entry.memory > 0 && entry.measured > 0) entries.push_back(entry);
+  }
+  return entries;
+}
+
+std::string to_text(const std::vector<Entry>& entries) {
+  json rates = json::array();
+  for (const Entry& entry : entries) {
+    rates.push_back({{"key", entry.key},
+                     {"disk_bytes_per_s", entry.disk},
+                     {"memory_bytes_per_s", entry.memory},
+                     {"measured", entry.measured}});
+  }
+  // A processor's name may be no UTF-8.
+  return json{{"version", kVersion}, {"rates", rates}}.dump(1, ' ', false, json::error_handler_t::replace) + '\n';
+}
+
+/// All or nothing: a reader sees the old file or the new one.
+void replace_file(const fs::path& file, const std::string& text) {
+  std::error_code error;
+  fs::create_directories(file.parent_path(), error);
+  fs::path temporary = file;
+  temporary += fmt::format(".{}.tmp", getpid());
+  std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
+  out << text;
+  out.close();
+  if (out) fs::rename(temporary, file, error);
+  if (!out || error) fs::remove(temporary, error);
+}
+
+/// The largest power of two up to it, so that a few bytes more or less make no other key.
+std::string size_class(std::uint64_t bytes) { return format_bytes(std::bit_floor(bytes)); }
+
+std::string cpu_name() {
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  const std::string text{std::istreambuf_iterator<char>(cpuinfo), {}};
+  const std::string_view name = parse_cpu_name(text);
+  return name.empty() ? "unknown CPU" : std::string(name);
+}
+
+/// "8:1" of the file system that holds the file.
+std::string device_of(const fs::path& file) {
+  struct stat status {};
+  if (stat(file.c_str(), &status) != 0) return "unknown";
+  return fmt::format("{}:{}", major(status.st_dev), minor(status.st_dev));
+}
+
+}  // namespace
+
+RatesCache::RatesCache(fs::path file, UnixClock clock) : file_(std::move(file)), clock_(std::move(clock)) {}
+
+double RatesCache::system_seconds() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::optional<Rates> RatesCache::find(std::string_view key) const {
+  if (file_.empty()) return std::nullopt;
+  const double now = clock_();
+  for (const Entry& entry : read_entries(file_, now)) {
+    if (entry.key == key) {
+      return Rates{.disk = entry.disk, .memory = entry.memory, .disk_grid = {}, .age_seconds = now - entry.measured};
+    }
+  }
+  return std::nullopt;
+}
+
+void RatesCache::store(std::string_view key, const Rates& rates) const {
+  if (file_.empty() || rates.disk <= 0 || rates.memory <= 0) return;
+  const double now = clock_();
+  std::vector<Entry> entries = read_entries(file_, now);
+  std::erase_if(entries, [&](const Entry& entry) { return entry.key == key; });
+  entries.push_back({.key = std::string(key), .disk = rates.disk, .memory = rates.memory, .measured = now});
+  // Latest last; the front is what nobody has measured for the longest time.
+  if (entries.size() > kMaxEntries) entries.erase(entries.begin(), entries.end() - kMaxEntries);
+  replace_file(file_, to_text(entries));
+}
+
+std::string_view parse_cpu_name(std::string_view cpuinfo) {
+  constexpr std::string_view kName = "model name";
+  const std::size_t line = cpuinfo.find(kName);
+  if (line == std::string_view::npos) return {};
+  std::string_view rest = cpuinfo.substr(line);
+  rest = rest.substr(0, rest.find('\n'));
+  const std::size_t colon = rest.find(": ");
+  return colon == std::string_view::npos ? std::string_view() : rest.substr(colon + 2);
+}
+
+std::string rates_key(Model& model) {
+  const auto memory = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(getpagesize());
+  const std::span<const stream::FileInfo> files = model.checkpoint().files();
+  std::uint64_t file_bytes = 0;
+  for (const stream::FileInfo& file : files) file_bytes += file.bytes;
+  const stream::IoChoice& choice = model.reader().choice();
+  return fmt::format("{}, {} CPUs, {} GiB; {} threads; device {}, {} {}; files {}, weights {}", cpu_name(),
+                     sysconf(_SC_NPROCESSORS_CONF), (memory + kGiB / 2) / kGiB, model.team().size(),
+                     device_of(files.front().path), choice.engine, choice.direct ? "direct" : "buffered",
+                     size_class(file_bytes), size_class(model.resident_weights().size()));
+}
+
+Rates cached_rates(Model& model, const RatesCache& cache, bool refresh) {
+  const std::string key = rates_key(model);
+  if (!refresh) {
+    if (std::optional<Rates> rates = cache.find(key)) return *std::move(rates);
+  }
+  Rates rates = measure_rates(model);
+  cache.store(key, rates);
+  return rates;
+}
+
+}  // namespace sluice::model
