@@ -78,16 +78,17 @@ INSTANTIATE_TEST_SUITE_P(
         RealModel{"Qwen3_Next_80B_A3B", qwen3_next(), 12, 0, 36, 0, 48, 512, 10, 512, 262144},
         RealModel{"Nemotron_3_Nano", nemotron_nano(), 6, 0, 23, 0, 23, 128, 6, 1856, 262144},
         RealModel{"Nemotron_3_Super", nemotron_super(), 8, 0, 40, 0, 40, 512, 22, 2688, 262144},
-        RealModel{"GLM_4_5_Air", glm4_moe(4096, 46, 1, 96, 128, 1408, false), 46, 0, 0, 1, 45, 128, 8, 1408, 202752},
-        RealModel{"GLM_4_7", glm4_moe(5120, 92, 3, 96, 160, 1536, true), 92, 0, 0, 3, 89, 160, 8, 1536, 202752},
+        RealModel{"GLM_4_5_Air", glm4_moe(4096, 46, 1, 128, 1408, false, 131072), 46, 0, 0, 1, 45, 128, 8, 1408,
+                  131072},
+        RealModel{"GLM_4_7", glm4_moe(5120, 92, 3, 160, 1536, true, 202752), 92, 0, 0, 3, 89, 160, 8, 1536, 202752},
         RealModel{"DeepSeek_V3", deepseek_v3(), 0, 61, 0, 3, 58, 256, 8, 2048, 163840},
         RealModel{"DeepSeek_V3_2", deepseek_v32(), 0, 61, 0, 3, 58, 256, 8, 2048, 163840},
-        RealModel{"Kimi_K2", kimi_k2("kimi_k2"), 0, 61, 0, 1, 60, 384, 8, 2048, 163840},
-        RealModel{"Kimi_K2_Thinking", kimi_k2("deepseek_v3"), 0, 61, 0, 1, 60, 384, 8, 2048, 163840},
-        RealModel{"Kimi_K2_5", kimi_k25(), 0, 61, 0, 1, 60, 384, 8, 2048, 163840},
+        RealModel{"Kimi_K2", kimi_k2(131072, 32), 0, 61, 0, 1, 60, 384, 8, 2048, 131072},
+        RealModel{"Kimi_K2_Thinking", kimi_k2(262144, 64), 0, 61, 0, 1, 60, 384, 8, 2048, 262144},
+        RealModel{"Kimi_K2_5", kimi_k25(), 0, 61, 0, 1, 60, 384, 8, 2048, 262144},
         RealModel{"Kimi_Linear_48B_A3B", kimi_linear(), 0, 7, 20, 1, 26, 256, 8, 1024, 1048576},
-        RealModel{"GLM_5", glm5(false), 0, 78, 0, 3, 75, 256, 8, 2048, 163840},
-        RealModel{"GLM_5_2", glm5(true), 0, 78, 0, 3, 75, 256, 8, 2048, 163840},
+        RealModel{"GLM_5", glm5(false), 0, 78, 0, 3, 75, 256, 8, 2048, 202752},
+        RealModel{"GLM_5_2", glm5(true), 0, 78, 0, 3, 75, 256, 8, 2048, 1048576},
         RealModel{"gpt_oss_20b", gpt_oss(24, 32), 24, 0, 0, 0, 24, 32, 4, 2880, 131072},
         RealModel{"gpt_oss_120b", gpt_oss(36, 128), 36, 0, 0, 0, 36, 128, 4, 2880, 131072},
         RealModel{"OLMoE", olmoe(), 16, 0, 0, 0, 16, 64, 8, 1024, 4096},
@@ -126,7 +127,7 @@ const RopeSpec& first_rope(const ModelSpec& spec) {
 
 /// Configs saved by newer versions of the publishers' library keep the rotary keys in an object of their own.
 TEST(Families, RotaryKeysMayLieInRopeParameters) {
-  for (json config : {qwen3_next(), glm4_moe(5120, 92, 3, 96, 160, 1536, true), olmoe(), mixtral(), gpt_oss(24, 32),
+  for (json config : {qwen3_next(), glm4_moe(5120, 92, 3, 160, 1536, true, 202752), olmoe(), mixtral(), gpt_oss(24, 32),
                       minimax_m2(), deepseek_v3(), config_of("qwen3_moe-affine4-gs64")}) {
     const RopeSpec expected = first_rope(build(config));
     json parameters = config.contains("rope_scaling") && config["rope_scaling"].is_object()

@@ -145,7 +145,7 @@ inline json nemotron_super() {
   return config;
 }
 
-inline json glm4_moe(int hidden, int layers, int dense, int heads, int experts, int width, bool qk_norm) {
+inline json glm4_moe(int hidden, int layers, int dense, int experts, int width, bool qk_norm, int context) {
   return {{"model_type", "glm4_moe"},
           {"attention_bias", true},
           {"first_k_dense_replace", dense},
@@ -153,13 +153,13 @@ inline json glm4_moe(int hidden, int layers, int dense, int heads, int experts, 
           {"hidden_act", "silu"},
           {"hidden_size", hidden},
           {"intermediate_size", 12288},
-          {"max_position_embeddings", 202752},
+          {"max_position_embeddings", context},
           {"moe_intermediate_size", width},
           {"n_group", 1},
           {"n_routed_experts", experts},
           {"n_shared_experts", 1},
           {"norm_topk_prob", true},
-          {"num_attention_heads", heads},
+          {"num_attention_heads", 96},
           {"num_experts_per_tok", 8},
           {"num_hidden_layers", layers},
           {"num_key_value_heads", 8},
@@ -224,9 +224,10 @@ inline json deepseek_v32() {
   return config;
 }
 
-inline json kimi_k2(const char* model_type) {
+inline json kimi_k2(int context, double yarn_factor) {
   json config = deepseek_v3();
-  config.update({{"model_type", model_type},
+  config.update({{"model_type", "kimi_k2"},
+                 {"max_position_embeddings", context},
                  {"first_k_dense_replace", 1},
                  {"n_group", 1},
                  {"topk_group", 1},
@@ -236,12 +237,12 @@ inline json kimi_k2(const char* model_type) {
                  {"rope_theta", 50000},
                  {"routed_scaling_factor", 2.827},
                  {"vocab_size", 163840}});
-  config["rope_scaling"]["factor"] = 64;
+  config["rope_scaling"]["factor"] = yarn_factor;
   return config;
 }
 
 inline json kimi_k25() {
-  return {{"model_type", "kimi_k25"}, {"text_config", kimi_k2("kimi_k2")}, {"vision_config", {{"patch_size", 14}}}};
+  return {{"model_type", "kimi_k25"}, {"text_config", kimi_k2(262144, 64)}, {"vision_config", {{"patch_size", 14}}}};
 }
 
 inline json glm5(bool shared_indexers) {
@@ -251,6 +252,7 @@ inline json glm5(bool shared_indexers) {
   config.update({{"model_type", "glm_moe_dsa"},
                  {"hidden_size", 6144},
                  {"index_n_heads", 32},
+                 {"max_position_embeddings", shared_indexers ? 1048576 : 202752},
                  {"indexer_rope_interleave", true},
                  {"intermediate_size", 12288},
                  {"n_group", 1},
