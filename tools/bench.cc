@@ -1,4 +1,6 @@
 // sluice bench: how fast a model evaluates prompts and decodes here, and how close that comes to the bounds.
+#include "model/bench.h"
+
 #include <fmt/core.h>
 
 #include <filesystem>
@@ -12,7 +14,6 @@
 #include "bench_report.h"
 #include "find_model.h"
 #include "interrupt.h"
-#include "model/bench.h"
 #include "output_file.h"
 #include "verbs.h"
 

@@ -58,21 +58,23 @@ Row row_of(const BenchSeries& series, const Repetitions& group) {
   const cache::LookupCounts& lookups = prefill ? s.prefill_lookups : s.decode_lookups;
   const double stall = prefill ? s.prefill_stall_seconds : s.decode_stall_seconds;
   const int tokens = prefill ? s.generation.prompt_tokens : s.generation.decode_steps;
-  Row row{series.setting, std::string(name_of(median.phase)), std::string(name_of(median.cache)),
+  Row row{series.setting,
+          std::string(name_of(median.phase)),
+          std::string(name_of(median.cache)),
           fmt::format("{:.2f}", speed(median)),
           fmt::format("{:.2f}-{:.2f}", speed(*group.front()), speed(*group.back())),
           percent(static_cast<double>(lookups.hits), static_cast<double>(lookups.lookups)),
           tokens > 0 ? format_bytes(lookups.bytes_read / static_cast<std::uint64_t>(tokens)) : "-",
           percent(stall, seconds(median))};
-  const std::optional<model::Bound> bound = prefill ? std::nullopt : s.bound();
-  row.push_back(bound ? fmt::format("{:.2f} {}", bound->tok_per_s, bound->resource) : "-");
-  row.push_back(bound ? percent(speed(median), bound->tok_per_s) : "-");
+  const model::Bound bound = prefill ? model::Bound{} : s.bound().value_or(model::Bound{});
+  row.push_back(bound.tok_per_s > 0 ? fmt::format("{:.2f} {}", bound.tok_per_s, bound.resource) : "-");
+  row.push_back(percent(speed(median), bound.tok_per_s));
   row.push_back(!prefill && s.schedule_bound ? percent(speed(median), *s.schedule_bound) : "-");
   return row;
 }
 
-const Row kHeadings{"setting", "phase", "cache", "tok/s", "spread", "hits", "read/tok", "waiting", "bound", "of it",
-                    "of schedule"};
+const Row kHeadings{"setting",  "phase",   "cache", "tok/s", "spread",     "hits",
+                    "read/tok", "waiting", "bound", "of it", "of schedule"};
 
 std::string plain_text(const std::vector<Row>& rows, bool markdown) {
   std::vector<std::size_t> widths(kHeadings.size(), 0);

@@ -45,6 +45,16 @@ LookupCounts& LookupCounts::operator+=(const LookupCounts& other) {
   return *this;
 }
 
+LookupCounts& LookupCounts::operator-=(const LookupCounts& earlier) {
+  lookups -= earlier.lookups;
+  hits -= earlier.hits;
+  misses_cold -= earlier.misses_cold;
+  misses_capacity -= earlier.misses_capacity;
+  bytes_needed -= earlier.bytes_needed;
+  bytes_read -= earlier.bytes_read;
+  return *this;
+}
+
 ExpertCache::State::State(std::vector<LayerExperts> layer_experts, const CacheOptions& options,
                           stream::Reader& used_reader)
     : reader(used_reader), seconds(options.seconds) {

@@ -29,6 +29,7 @@ struct LookupCounts {
   std::uint64_t bytes_read = 0;       // requested from the device: needed plus window slack
 
   LookupCounts& operator+=(const LookupCounts& other);
+  LookupCounts& operator-=(const LookupCounts& earlier);
 };
 
 struct CacheOptions {

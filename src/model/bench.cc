@@ -75,9 +75,8 @@ RouteOverride route_source(const BenchRequest& request, const ModelInfo& info) {
   if (request.routing.starts_with(kTrace)) {
     const std::string file = request.routing.substr(kTrace.size());
     const auto routes = std::make_shared<TraceRoutes>(read_trace(file), info, file);
-    return [routes](int layer, int, std::span<int> ids, std::span<float> weights) {
-      routes->route(layer, ids, weights);
-    };
+    return
+        [routes](int layer, int, std::span<int> ids, std::span<float> weights) { routes->route(layer, ids, weights); };
   }
   fail_usage("--routing: '{}' is unknown; expected model, trace:FILE or gen:NAME", request.routing);
 }
@@ -164,8 +163,8 @@ std::vector<BenchRun> bench(const std::filesystem::path& directory, const Runtim
     }));
   };
   const auto measure_prefill = [&](Bench& on, Session& session, int& next, BenchCache cache) {
-    runs.push_back(on.measure(cache::Phase::prefill, cache,
-                              [&](std::vector<int>&) { return on.prefill(session, next); }));
+    runs.push_back(
+        on.measure(cache::Phase::prefill, cache, [&](std::vector<int>&) { return on.prefill(session, next); }));
   };
   if (request.decode_tokens > 0) {
     Bench on(directory, settings, records, request, cancel);

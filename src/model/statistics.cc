@@ -83,6 +83,21 @@ std::optional<double> schedule_bound(const RunStatistics& s, const Model& model,
   return seconds ? std::optional(1 / *seconds) : std::nullopt;
 }
 
+/// Leaves in `s` what was counted after `since`.
+void subtract(const RunStatistics& since, RunStatistics& s) {
+  s.prefill_lookups -= since.prefill_lookups;
+  s.decode_lookups -= since.decode_lookups;
+  for (std::size_t layer = 0; layer < s.layers.size(); ++layer) s.layers[layer] -= since.layers[layer];
+  s.prefill_stall_seconds -= since.prefill_stall_seconds;
+  s.decode_stall_seconds -= since.decode_stall_seconds;
+  s.steady_hit_rate = std::nullopt;  // of the run as a whole
+  s.io.reads -= since.io.reads;
+  s.io.bytes -= since.io.bytes;
+  s.io.short_reads -= since.io.short_reads;
+  s.io.retries -= since.io.retries;
+  s.major_faults -= since.major_faults;
+}
+
 }  // namespace
 
 std::optional<double> RunStatistics::disk_bound() const {
@@ -113,7 +128,7 @@ double RunStatistics::prefill_speed() const {
 }
 
 RunStatistics collect_statistics(Model& model, const GenerateResult& generation, std::vector<SettingRecord> settings,
-                                 const RatesSource& rates, RouteRecorder* routes) {
+                                 const RatesSource& rates, RouteRecorder* routes, const RunStatistics* since) {
   RunStatistics s;
   s.model = model.info();
   s.settings = std::move(settings);
@@ -134,6 +149,7 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
   getrusage(RUSAGE_SELF, &usage);
   s.rss_peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * kKiB;
   s.major_faults = static_cast<std::uint64_t>(usage.ru_majflt);
+  if (since != nullptr) subtract(*since, s);
   if (rates) s.rates = rates();
   if (routes != nullptr && model.experts() != nullptr) {
     const cache::RouteLog& log = routes->history().log();

@@ -57,9 +57,10 @@ struct RunStatistics {
 
 /// Gathers everything from a model after a generation. `rates` is asked after the counters were taken, since a probe
 /// reads too; without it there are no bounds. `routes` are those of the whole run; without them there is neither regret
-/// nor schedule bound.
+/// nor schedule bound. With `since`, counters are counted from there on.
 RunStatistics collect_statistics(Model& model, const GenerateResult& generation, std::vector<SettingRecord> settings,
-                                 const RatesSource& rates, RouteRecorder* routes = nullptr);
+                                 const RatesSource& rates, RouteRecorder* routes = nullptr,
+                                 const RunStatistics* since = nullptr);
 
 /// What other caches would have reached, in one line without newline; empty if it is not known.
 std::string regret_text(const cache::Regret& regret);

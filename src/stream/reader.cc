@@ -28,7 +28,6 @@ constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 struct Transfer {
   Read read;
   std::uint32_t begin = 0;    // where the current operation starts, in bytes from read.offset
-  std::uint32_t asked = 0;    // bytes of the current operation
   std::uint32_t arrived = 0;  // bytes from read.offset that are there
   unsigned fruitless = 0;     // operations in a row that brought nothing new
   bool had_eio = false;
@@ -100,8 +99,6 @@ struct Reader::State {
   List waiting;   // for room in the engine
   List finished;  // for poll() to return
   std::size_t in_flight = 0;
-  std::uint64_t bytes_in_flight = 0;
-  std::uint64_t most_bytes_in_flight = 0;  // 0: any
   std::size_t outstanding = 0;
 
   std::vector<IoOp> ops;          // scratch of start(), at most the depth
@@ -136,15 +133,12 @@ void Reader::State::accept(const Read& read) {
 void Reader::State::start() {
   ops.clear();
   const std::size_t room = engine->depth() - in_flight;
-  while (ops.size() < room && !waiting.empty() &&
-         (most_bytes_in_flight == 0 || bytes_in_flight < most_bytes_in_flight)) {
+  while (ops.size() < room && !waiting.empty()) {
     const std::uint32_t id = waiting.pop_front(transfers);
-    Transfer& transfer = transfers[id];
-    transfer.asked = transfer.read.length - transfer.begin;
-    bytes_in_flight += transfer.asked;
+    const Transfer& transfer = transfers[id];
     ops.push_back({.fd = file_of(transfer).descriptor(),
                    .offset = transfer.read.offset + transfer.begin,
-                   .length = transfer.asked,
+                   .length = transfer.read.length - transfer.begin,
                    .dest = transfer.read.dest + transfer.begin,
                    .id = id});
   }
@@ -159,7 +153,6 @@ void Reader::State::settle(const IoResult& result) {
   --in_flight;
   const auto id = static_cast<std::uint32_t>(result.id);
   Transfer& transfer = transfers[id];
-  bytes_in_flight -= transfer.asked;
   if (result.result >= 0) {
     advance(id, static_cast<std::uint32_t>(result.result));
     return;
@@ -237,8 +230,6 @@ int Reader::add_file(const std::filesystem::path& path) {
   state_->files.push_back(InputFile::open(path, state_->choice.direct));
   return static_cast<int>(state_->files.size() - 1);
 }
-
-void Reader::limit_in_flight(std::uint64_t bytes) { state_->most_bytes_in_flight = bytes; }
 
 void Reader::submit(std::span<const Read> reads) {
   for (const Read& read : reads) state_->accept(read);

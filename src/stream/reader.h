@@ -79,10 +79,6 @@ class Reader {
   /// Opens a file for reading; the first gets index 0, the next 1, and so on. Throws Error naming it.
   int add_file(const std::filesystem::path& path);
 
-  /// Reads wait while others of `bytes` or more in all are in flight; 0, the start: only the engine's depth limits
-  /// them. So that what was asked for first lands first: a drive serves all that it is given side by side.
-  void limit_in_flight(std::uint64_t bytes);
-
   /// Queues reads and starts as many as the engine takes; poll() starts the others as room comes free. Throws Error if
   /// the kernel takes no more operations at all; the Reader is of no further use then. So does poll().
   void submit(std::span<const Read> reads);
