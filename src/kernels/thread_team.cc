@@ -149,9 +149,7 @@ struct ThreadTeam::State {
 
   alignas(kLine) WaitWord epoch;  // counts regions; workers wait for the next one here
   alignas(kLine) Door door;
-  alignas(kLine) WaitWord finished;            // workers that are through with the current region
-  alignas(kLine) std::atomic<int> arrived{0};  // at the barrier
-  WaitWord phase;                              // counts barriers passed
+  alignas(kLine) WaitWord finished;  // workers that are through with the current region
 };
 
 void ThreadTeam::State::work(int worker) {
@@ -196,17 +194,6 @@ ThreadTeam::~ThreadTeam() {
 int ThreadTeam::size() const { return state_->size; }
 
 void ThreadTeam::run(FunctionRef<void(int)> body) noexcept { state_->dispatch(body, true); }
-
-void ThreadTeam::barrier() noexcept {
-  State& state = *state_;
-  const std::uint32_t phase = state.phase.load();
-  if (state.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 < state.size) {
-    state.phase.wait_while(phase, state.spin);
-  } else {
-    state.arrived.store(0, std::memory_order_relaxed);
-    state.phase.increment();
-  }
-}
 
 void ThreadTeam::parallel_for(std::int64_t count, std::int64_t grain,
                               FunctionRef<void(std::int64_t, std::int64_t)> body) noexcept {

@@ -53,9 +53,6 @@ class ThreadTeam {
   /// Runs body(worker) once on every worker, 0 <= worker < size(), and returns when all are done.
   void run(FunctionRef<void(int worker)> body) noexcept;
 
-  /// Inside run(): returns when every worker of the team has called it. Makes what was written before visible after.
-  void barrier() noexcept;
-
   /// Splits [0, count) into chunks of about `grain` and runs body(begin, end) over them on the whole team; chunks are
   /// claimed as workers become free, and a worker that another process keeps off its CPU is not waited for. Runs on
   /// the caller alone when one chunk is enough. The split must not change results: a boundary may fall anywhere.
@@ -71,8 +68,8 @@ class ThreadTeam {
   static constexpr std::size_t kMaxPhases = 8;
 
   /// parallel_for over one phase after another in a single dispatch: no chunk of a phase begins before every chunk of
-  /// the phases before it has ended, and it sees what they wrote. Unlike barrier(), this waits for chunks and not for
-  /// workers, so it needs nobody who has not come. At most kMaxPhases.
+  /// the phases before it has ended, and it sees what they wrote. It waits for chunks and not for workers, so it
+  /// needs nobody who has not come. At most kMaxPhases.
   void parallel_phases(std::span<const Phase> phases) noexcept;
 
   /// Parallel regions run so far, for benchmarks; what ran on the caller alone is none.

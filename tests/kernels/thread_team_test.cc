@@ -44,21 +44,6 @@ TEST_P(ThreadTeamTest, WhatABodyWroteIsVisibleAfterwardsThroughThousandsOfDispat
   EXPECT_EQ(team_.dispatches(), kDispatches);
 }
 
-TEST_P(ThreadTeamTest, BarrierOrdersTheWritesBeforeItAndTheReadsAfterIt) {
-  constexpr int kPhases = 500;
-  std::vector<int> values(size_);
-  std::atomic<int> wrong{0};
-  team_.run([&](int worker) {
-    for (int phase = 1; phase <= kPhases; ++phase) {
-      values[static_cast<std::size_t>(worker)] = phase;
-      team_.barrier();
-      for (const int value : values) wrong += value != phase;
-      team_.barrier();
-    }
-  });
-  EXPECT_EQ(wrong, 0);
-}
-
 TEST_P(ThreadTeamTest, ParallelForCoversEveryIndexExactlyOnce) {
   for (const std::int64_t count : {0, 1, 7, 8, 9, 1000}) {
     for (const std::int64_t grain : {1, 3, 8, 5000}) {
