@@ -237,7 +237,7 @@ std::vector<float> DenseLoader::values_of(const VectorTarget& target, const std:
     const MatrixView view = kernels::make_view(kernels::plain_format(tensor->dtype), 1, static_cast<int>(n),
                                                find(regions, arena_, tensor), nullptr, nullptr);
     stored.resize(stored.size() + n);
-    kernels::dequantize_row(view, 0, &*stored.end() - n);
+    kernels::dequantize_row(view, 0, stored.data() + (stored.size() - n));
   }
   std::vector<float> values(target.elements());
   if (target.taps > 0) {

@@ -267,22 +267,35 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     Experts, FamilyRefusal,
-    testing::Values(Refusal{kDeepseek, "/scoring_func", "softmax", "sigmoid"},
-                    Refusal{kDeepseek, "/topk_method", "greedy", "noaux_tc"},
-                    Refusal{kDeepseek, "/n_group", 3, "divisor"}, Refusal{kDeepseek, "/n_group", 8, "two experts"},
-                    Refusal{kDeepseek, "/topk_group", 5, "1 to 4"}, Refusal{kDeepseek, "/num_experts_per_tok", 9, "8"},
-                    Refusal{kDeepseek, "/moe_layer_freq", json({1, 1}), "integer"},
-                    Refusal{kGlm5, "/mlp_layer_types", json({"dense", "dense", "sparse"}), "sparse"},
-                    Refusal{kGlm4, "/scoring_func", "softmax", "sigmoid"}, Refusal{kGlm4, "/n_group", 3, "divisor"},
-                    Refusal{kNemotron, "/mlp_bias", true, "false"}, Refusal{kNemotron, "/n_group", 3, "divisor"},
-                    Refusal{kMinimax, "/scoring_func", "softmax", "sigmoid"},
-                    Refusal{kMinimax, "/use_routing_bias", false, "true"},
-                    Refusal{kMinimax, "/shared_intermediate_size", 64, "0"},
-                    Refusal{kKimi, "/moe_router_activation_func", "softmax", "sigmoid"},
-                    Refusal{kKimi, "/num_expert_group", 3, "divisor"},
-                    Refusal{kKimi, "/routed_expert_hidden_size", 64, "null"},
-                    Refusal{kQwen3Moe, "/num_experts_per_tok", 9, "8"}, Refusal{kOlmoe, "/num_experts", 0, "1 to"},
-                    Refusal{kMixtral, "/num_local_experts", 1.5, "integer"}));
+    testing::Values(
+        Refusal{kDeepseek, "/scoring_func", "softmax", "sigmoid"},
+        Refusal{kDeepseek, "/topk_method", "greedy", "noaux_tc"}, Refusal{kDeepseek, "/n_group", 3, "divisor"},
+        Refusal{kDeepseek, "/n_group", 8, "two experts"}, Refusal{kDeepseek, "/topk_group", 5, "1 to 4"},
+        Refusal{kDeepseek, "/num_experts_per_tok", 9, "8"},
+        Refusal{kDeepseek, "/moe_layer_freq", json({1, 1}), "integer"},
+        Refusal{kGlm5, "/mlp_layer_types", json({"dense", "dense", "sparse"}), "sparse"},
+        Refusal{kGlm4, "/scoring_func", "softmax", "sigmoid"}, Refusal{kGlm4, "/n_group", 3, "divisor"},
+        Refusal{kNemotron, "/n_group", 3, "divisor"}, Refusal{kMinimax, "/scoring_func", "softmax", "sigmoid"},
+        Refusal{kMinimax, "/use_routing_bias", false, "true"}, Refusal{kMinimax, "/shared_intermediate_size", 64, "0"},
+        Refusal{kKimi, "/moe_router_activation_func", "softmax", "sigmoid"},
+        Refusal{kKimi, "/num_expert_group", 3, "divisor"}, Refusal{kKimi, "/routed_expert_hidden_size", 64, "null"},
+        Refusal{kQwen3Moe, "/num_experts_per_tok", 9, "8"}, Refusal{kOlmoe, "/num_experts", 0, "1 to"},
+        Refusal{kMixtral, "/num_local_experts", 1.5, "integer"}));
+
+TEST(Families, NemotronExpertsWithBiasesAreRefused) {
+  json config = config_of(kNemotron);
+  config["mlp_bias"] = true;
+  const ModelSpec spec = build(config);  // biases of the shared expert are computed
+  const auto& moe = std::get<MoeSpec>(spec.blocks[1].operation);
+  EXPECT_TRUE(moe.shared->up.bias);
+  EXPECT_FALSE(moe.bias);
+  const stream::TensorInfo bias;
+  const auto has_bias = [&](std::string_view name) {
+    return name.ends_with(".experts.0.up_proj.bias") ? &bias : nullptr;
+  };
+  EXPECT_THAT([&] { build_spec(Config::parse(config.dump(), "config.json"), has_bias); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("'mlp_bias'"), HasSubstr("experts"))));
+}
 
 TEST(Families, AnUnknownModelTypeIsToldWhatIsNearAndHowToAddIt) {
   EXPECT_THAT(

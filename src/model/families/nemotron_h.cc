@@ -81,8 +81,11 @@ MlpSpec mlp(const Config& config, const std::string& module, int width) {
   return {width, kernels::Activation::relu2, {}, {module + ".up_proj", bias}, {module + ".down_proj", bias}};
 }
 
-MoeSpec moe(const Config& config, const std::string& module) {
-  if (config.boolean_or("mlp_bias", false)) config.refuse("mlp_bias", "false: experts have no biases");
+MoeSpec moe(const Config& config, const std::string& module, const TensorLookup& tensors) {
+  // The reference gives biases to the shared expert alone.
+  for (const char* name : {".switch_mlp.fc1.bias", ".experts.0.up_proj.bias"}) {
+    if (tensors(module + name) != nullptr) config.refuse("mlp_bias", "false: biases of experts are not supported");
+  }
   MoeSpec spec;
   spec.experts = config.integer("n_routed_experts", 1, kMaxExperts);
   spec.top_k = config.integer("num_experts_per_tok", 1, spec.experts);
@@ -108,7 +111,7 @@ MoeSpec moe(const Config& config, const std::string& module) {
 
 }  // namespace
 
-ModelSpec nemotron_h_spec(const Config& config, const TensorLookup&) {
+ModelSpec nemotron_h_spec(const Config& config, const TensorLookup& tensors) {
   require_relu2(config);
   if (config.boolean_or("tie_word_embeddings", false)) config.refuse("tie_word_embeddings", "false");
   if (config.has("sliding_window")) config.refuse("sliding_window", "null");
@@ -138,7 +141,7 @@ ModelSpec nemotron_h_spec(const Config& config, const TensorLookup&) {
         block.operation = attention(config, mixer);
         break;
       case Kind::moe:
-        block.operation = moe(config, mixer);
+        block.operation = moe(config, mixer, tensors);
         break;
       case Kind::mlp:
         block.operation = mlp(config, mixer, config.integer("intermediate_size", 1, kMaxWidth));
