@@ -57,12 +57,14 @@ std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory,
   progress.finish();
   record_effective(settings, *model);
   const auto& from_model = model->info().notices;
-  if (!settings.route_trace.empty() && model->info().moe_layers == 0) {
+  const auto needs_experts = [&](std::string_view flag, const std::filesystem::path& file) {
+    if (file.empty() || model->info().moe_layers > 0) return;
     settings.notices.push_back(
-        fmt::format("requested --route-trace {}, got none because the model has no experts to route to",
-                    settings.route_trace.string()));
-    find_record(settings.records, "route_trace")->value = "none";
-  }
+        fmt::format("requested --{} {}, got none because the model has no experts to route to", flag, file.string()));
+    find_record(settings.records, record_name(flag))->value = "none";
+  };
+  needs_experts("route-trace", settings.route_trace);
+  needs_experts("heat", settings.runtime.heat);
   settings.notices.insert(settings.notices.end(), from_model.begin(), from_model.end());
   if (!settings.quiet) {
     for (const std::string& notice : settings.notices) log::warn("{}", notice);

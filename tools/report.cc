@@ -72,13 +72,18 @@ std::string closing_text(const model::RunStatistics& s) {
 }
 
 void check_output_files(const Settings& settings) {
-  for (const std::filesystem::path& path : {settings.stats_json, settings.route_trace}) {
+  for (const std::filesystem::path& path : {settings.stats_json, settings.route_trace, settings.runtime.heat}) {
     if (!path.empty()) check_writable(path);
   }
 }
 
 void report(model::Model& model, const model::GenerateResult& generation, const Settings& settings,
             model::RouteRecorder& routes) {
+  if (const std::string heat = settings.runtime.heat.empty() ? "" : model.heat_text(); !heat.empty()) {
+    OutputFile file(settings.runtime.heat);
+    file.write(heat);
+    file.commit();
+  }
   const bool wanted = settings.stats || !settings.stats_json.empty();
   if (settings.quiet && !wanted) return;
   model::RunStatistics statistics = collect(model, generation, settings, routes);

@@ -118,6 +118,8 @@ std::vector<SettingRow> make_table() {
        "how expert bytes are read from disk", "", true, apply_io},
       {"policy", "", fmt::format("{}", fmt::join(names_of(cache::eviction_policies()), "|")), "decay",
        "which expert leaves a full layer", "", true, apply_policy},
+      {"heat", "", "FILE", "none", "fill slots during load with the experts earlier runs used most; written at the end",
+       "", true, [](Draft& draft, const Given& given) { draft.settings.runtime.heat = parse_path(given); }},
       {"prefetch", "", fmt::format("{}", fmt::join(kPrefetch, "|")), "off",
        "read likely experts of the next layer ahead; not built yet", "", true, apply_prefetch},
       {"experts-per-token", "", "K", "the model's", "route each token to K experts; this changes the model",

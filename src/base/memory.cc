@@ -56,11 +56,18 @@ Buffer::~Buffer() {
   if (data_ != nullptr) munmap(data_, size_);
 }
 
-void Buffer::prefault() const {
-  for (std::size_t offset = 0; offset < size_; offset += kPage) {
-    auto* byte = reinterpret_cast<volatile std::byte*>(data_ + offset);
+void Buffer::prefault(std::size_t offset, std::size_t bytes) const {
+  for (std::size_t at = round_down(offset, kPage); at < offset + bytes; at += kPage) {
+    auto* byte = reinterpret_cast<volatile std::byte*>(data_ + at);
     *byte = *byte;
   }
+}
+
+void Buffer::release(std::size_t offset, std::size_t bytes) const {
+  const std::size_t unit = size_ >= kHugePage ? kHugePage : kPage;
+  const std::size_t begin = round_up(offset, unit);
+  const std::size_t last = offset + bytes == size_ ? size_ : round_down(offset + bytes, unit);
+  if (begin < last) madvise(data_ + begin, last - begin, MADV_DONTNEED);
 }
 
 }  // namespace sluice

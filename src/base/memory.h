@@ -34,7 +34,15 @@ class Buffer {
   std::span<std::byte> bytes() const { return {data_, size_}; }
 
   /// Touches every page now, so that no page fault happens in the decode loop.
-  void prefault() const;
+  void prefault() const { prefault(0, size_); }
+  /// Likewise the pages of [offset, offset + bytes). Contents stay.
+  void prefault(std::size_t offset, std::size_t bytes) const;
+
+  /// Gives the memory of [offset, offset + bytes) back to the kernel. Only pages that lie inside as a whole go, huge
+  /// ones in a block that asks for huge pages, so that no neighbour loses its own. What goes reads as zeros and is
+  /// mapped anew when it is touched; what stays is undefined too. No read may be under way into it, and it must not be
+  /// registered with the kernel as an I/O buffer: that would keep the old pages.
+  void release(std::size_t offset, std::size_t bytes) const;
 
  private:
   std::byte* data_ = nullptr;  // page-aligned

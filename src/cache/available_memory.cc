@@ -1,5 +1,7 @@
 #include "cache/available_memory.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <charconv>
 #include <fstream>
@@ -47,10 +49,28 @@ std::optional<std::uint64_t> value_of(std::string_view text, std::string_view ke
   return value;
 }
 
+/// The beginning of a file of the kernel; nothing where there is none. All that are read here are far shorter.
 std::optional<std::string> read_text(const std::filesystem::path& path) {
+  constexpr std::size_t kLongest = 64 * kKiB;
   std::ifstream file(path);
   if (!file) return std::nullopt;
-  return std::string(std::istreambuf_iterator<char>(file), {});
+  std::string text(kLongest, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  return text;
+}
+
+/// Bytes of the line "key number kB".
+std::optional<std::uint64_t> parse_kib_line(std::string_view text, std::string_view key) {
+  std::optional<std::uint64_t> bytes;
+  for_each_line(text, [&](std::string_view line) {
+    constexpr std::string_view kUnit = "kB";
+    if (!line.starts_with(key) || !line.ends_with(kUnit)) return;
+    line.remove_prefix(key.size());
+    line.remove_suffix(kUnit.size());
+    if (const auto kib = parse_number(line)) bytes = *kib * kKiB;
+  });
+  return bytes;
 }
 
 /// Lowers `available` to what the group at `directory` has left, if these files say so.
@@ -62,22 +82,13 @@ void apply_group_limit(const std::filesystem::path& directory, const char* limit
   const std::uint64_t file_cache = parse_file_cache(read_text(directory / "memory.stat").value_or(""));
   const std::uint64_t held = *usage - std::min(*usage, file_cache);
   const std::uint64_t left = *limit - std::min(*limit, held);
-  if (left < available.bytes) available = {left, (directory / limit_file).string()};
+  if (left < available.bytes) available = {left, (directory / limit_file).string(), true};
 }
 
 }  // namespace
 
 std::optional<std::uint64_t> parse_mem_available(std::string_view meminfo) {
-  std::optional<std::uint64_t> bytes;
-  for_each_line(meminfo, [&](std::string_view line) {
-    constexpr std::string_view kKey = "MemAvailable:";
-    constexpr std::string_view kUnit = "kB";
-    if (!line.starts_with(kKey) || !line.ends_with(kUnit)) return;
-    line.remove_prefix(kKey.size());
-    line.remove_suffix(kUnit.size());
-    if (const auto kib = parse_number(line)) bytes = *kib * kKiB;
-  });
-  return bytes;
+  return parse_kib_line(meminfo, "MemAvailable:");
 }
 
 std::optional<std::uint64_t> parse_cgroup_limit(std::string_view text) {
@@ -100,13 +111,48 @@ std::uint64_t parse_file_cache(std::string_view memory_stat) {
 AvailableMemory available_memory(const std::filesystem::path& root) {
   const std::optional<std::uint64_t> machine = parse_mem_available(read_text(root / "proc/meminfo").value_or(""));
   if (!machine) fail("/proc/meminfo: no MemAvailable line, so free memory is unknown; use --memory or --cache-slots");
-  AvailableMemory available{*machine, "MemAvailable"};
+  AvailableMemory available{*machine, "MemAvailable", false};
   const std::string membership = read_text(root / "proc/self/cgroup").value_or("");
   for (const auto& directory : cgroup_directories("memory", membership, root / "sys/fs/cgroup")) {
-    apply_group_limit(directory, "memory.max", "memory.current", available);                    // version 2
+    // Version 2: above `high` the kernel slows the group down to reclaim, so that is a limit too.
+    apply_group_limit(directory, "memory.max", "memory.current", available);
+    apply_group_limit(directory, "memory.high", "memory.current", available);
     apply_group_limit(directory, "memory.limit_in_bytes", "memory.usage_in_bytes", available);  // version 1
   }
   return available;
+}
+
+std::optional<std::uint64_t> parse_stall_microseconds(std::string_view pressure) {
+  std::optional<std::uint64_t> total;
+  for_each_line(pressure, [&](std::string_view line) {
+    constexpr std::string_view kKey = " total=";
+    const std::size_t at = line.rfind(kKey);
+    if (line.starts_with("some ") && at != std::string_view::npos) total = parse_number(line.substr(at + kKey.size()));
+  });
+  return total;
+}
+
+std::optional<std::uint64_t> parse_huge_page_bytes(std::string_view smaps_rollup) {
+  return parse_kib_line(smaps_rollup, "AnonHugePages:");
+}
+
+MemoryPressure read_memory_pressure(const std::filesystem::path& root) {
+  MemoryPressure pressure;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  pressure.major_faults = static_cast<std::uint64_t>(usage.ru_majflt);
+  pressure.available = available_memory(root);
+  const std::string membership = read_text(root / "proc/self/cgroup").value_or("");
+  for (const auto& directory : cgroup_directories("memory", membership, root / "sys/fs/cgroup")) {
+    pressure.stall_microseconds = parse_stall_microseconds(read_text(directory / "memory.pressure").value_or(""));
+    if (pressure.stall_microseconds) return pressure;
+  }
+  pressure.stall_microseconds = parse_stall_microseconds(read_text(root / "proc/pressure/memory").value_or(""));
+  return pressure;
+}
+
+std::optional<std::uint64_t> huge_page_bytes() {
+  return parse_huge_page_bytes(read_text("/proc/self/smaps_rollup").value_or(""));
 }
 
 }  // namespace sluice::cache

@@ -40,12 +40,18 @@ struct ExpertCache::State {
   /// Takes what has landed; waits for at least one read if `wait`.
   void poll(bool wait);
 
+  /// Moves experts so that the retired slots of an arena lie at its end, and gives their memory back; touches that of
+  /// the empty ones.
+  void settle_retired(const SlotArena& arena);
+
   stream::Reader& reader;
   std::string_view policy_name;  // of the registry
   double (*seconds)();
   std::vector<SlotArena> arenas;  // one per size class
   std::vector<Layer> layers;
   LookupCounts steady;
+  std::uint64_t slots_retired = 0;
+  std::uint64_t slots_restored = 0;
   std::array<double, 2> stall_seconds{};  // by Phase
   std::uint64_t decode_steps = 0;         // distinct steps of decode lookups so far
   std::uint64_t last_decode_step = 0;

@@ -185,6 +185,8 @@ int ExpertCache::slots(int layer) const { return state_->layer(layer).slots.slot
 int ExpertCache::experts(int layer) const { return state_->layer(layer).slots.experts(); }
 bool ExpertCache::resident(int layer, int expert) const { return state_->layer(layer).slots.resident(expert); }
 
+const std::vector<std::uint64_t>& ExpertCache::lookups(int layer) const { return state_->layer(layer).slots.lookups(); }
+
 LookupCounts ExpertCache::counts(Phase phase) const {
   LookupCounts sum;
   for (int layer = 0; layer < layers(); ++layer) sum += counts(layer, phase);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -50,6 +51,12 @@ struct ReadyExpert {
   std::uint32_t generation = 0;             // of the slot: changes whenever the slot gets another expert
   bool hit = false;                         // no read was needed when it was looked up
   std::span<const std::byte* const> parts;  // where each part starts, at any byte address
+};
+
+/// What fill() has read.
+struct WarmStart {
+  std::uint64_t slots = 0;
+  std::uint64_t bytes = 0;  // requested from the device
 };
 
 class ExpertCache;
@@ -105,6 +112,27 @@ class ExpertCache {
   /// With one lease at a time, each used to its end, residents and counts depend on the sequence of calls alone, never
   /// on the order in which reads land: simulate.h counts the same without reading.
   Lease acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step);
+
+  /// Fills the slots with the experts of most heat, `heat` [layers][experts], in file order with many reads in flight,
+  /// and tells the policy how hot they are. Experts without heat are not read. Before the first acquire(). No lookups
+  /// are counted: a later lookup of what is here is a hit, and one of what was here and left is a capacity miss.
+  /// `progress` is told bytes read so far. Throws Error if a read fails.
+  WarmStart fill(std::span<const std::vector<double>> heat,
+                 const std::function<void(std::uint64_t bytes_read)>& progress);
+  /// How often each expert of a layer was looked up, [experts].
+  const std::vector<std::uint64_t>& lookups(int layer) const;
+
+  /// Keeps `per_layer` slots of every layer in use (at least 1; at most as many as were made) and gives the memory of
+  /// the others back to the kernel, in whole huge pages; or takes slots back into use. The policy's victims leave
+  /// first, of every layer alike. Slots that leases pin stay in use: a later call retires them, after their leases.
+  /// Experts that stay may be moved in memory unless they are pinned. Not from within a lease's use of the parts of an
+  /// expert.
+  void use_slots(int per_layer);
+  /// Slots of a layer that are in use.
+  int slots_in_use(int layer) const;
+  /// How many slots, of all layers, use_slots() has retired so far, and taken back.
+  std::uint64_t slots_retired() const;
+  std::uint64_t slots_restored() const;
 
   int layers() const;
   int slots(int layer) const;

@@ -8,7 +8,9 @@ LayerSlots::LayerSlots(int experts, int slots, const PolicyEntry& policy)
     : policy_(policy.create(experts)),
       slots_(static_cast<std::size_t>(slots)),
       slot_of_(static_cast<std::size_t>(experts), kNone),
-      was_resident_(static_cast<std::size_t>(experts), 0) {
+      was_resident_(static_cast<std::size_t>(experts), 0),
+      lookups_(static_cast<std::size_t>(experts), 0),
+      in_use_(slots) {
   assert(slots >= 1 && slots <= experts);
   empty_.reserve(slots_.size());
   for (int slot = slots - 1; slot >= 0; --slot) empty_.push_back(slot);
@@ -66,6 +68,30 @@ void LayerSlots::read_ended(int index, std::string_view error) {
     slot.state = SlotState::failed;
     slot_of_[expert] = kNone;
   }
+}
+
+int LayerSlots::retire() {
+  int index = kNone;
+  if (!empty_.empty()) {
+    index = empty_.back();
+    empty_.pop_back();
+  } else {
+    index = evict(last_step_);
+    if (index == kNone) return kNone;
+  }
+  Slot& slot = at(index);
+  slot.state = SlotState::retired;
+  slot.expert = -1;
+  ++slot.generation;
+  --in_use_;
+  return index;
+}
+
+void LayerSlots::restore(int index) {
+  assert(slot(index).state == SlotState::retired);
+  at(index).state = SlotState::empty;
+  empty_.push_back(index);
+  ++in_use_;
 }
 
 void LayerSlots::unpin(int index) {

@@ -12,8 +12,9 @@
 namespace sluice::cache {
 
 /// A slot goes empty -> reading -> resident -> (evicted) reading ..., or from reading to failed, and from there to
-/// empty when the last lease that waited for it has seen the error.
-enum class SlotState : std::uint8_t { empty, reading, resident, failed };
+/// empty when the last lease that waited for it has seen the error. An empty or evicted slot may be retired: out of use
+/// until it is restored.
+enum class SlotState : std::uint8_t { empty, reading, resident, failed, retired };
 
 struct Slot {
   SlotState state = SlotState::empty;
@@ -32,6 +33,8 @@ class LayerSlots {
   LayerSlots(int experts, int slots, const PolicyEntry& policy);
 
   int slots() const { return static_cast<int>(slots_.size()); }
+  /// Those that are not retired.
+  int in_use() const { return in_use_; }
   int experts() const { return static_cast<int>(slot_of_.size()); }
   const Slot& slot(int index) const { return slots_[static_cast<std::size_t>(index)]; }
 
@@ -42,8 +45,14 @@ class LayerSlots {
   bool was_resident(int expert) const { return was_resident_[static_cast<std::size_t>(expert)] != 0; }
 
   /// Tells the policy that `expert` was looked up.
-  void touch(int expert, std::uint64_t step) { policy_->touch(expert, step); }
+  void touch(int expert, std::uint64_t step) {
+    policy_->touch(expert, step);
+    ++lookups_[static_cast<std::size_t>(expert)];
+    last_step_ = step;
+  }
   EvictionPolicy& policy() { return *policy_; }
+  /// How often each expert was looked up, [experts].
+  const std::vector<std::uint64_t>& lookups() const { return lookups_; }
 
   /// Gives `expert`, which has no slot, an empty slot or that of the policy's victim among the unpinned residents.
   /// The slot is `reading` and has one pin. Returns kNone when every slot is pinned.
@@ -53,6 +62,12 @@ class LayerSlots {
   void expect_reads(int slot, int count) { at(slot).reads_in_flight += count; }
   /// One of them ended; `error` is empty on success. The last one makes the slot resident or failed.
   void read_ended(int slot, std::string_view error);
+
+  /// Takes a slot out of use: an empty one, else that of the policy's victim among the unpinned residents. Returns it,
+  /// or kNone when every slot is pinned.
+  int retire();
+  /// Puts a retired slot back into use, empty.
+  void restore(int slot);
 
   void pin(int slot) { ++at(slot).pins; }
   /// Takes one pin back. A failed slot becomes empty with its last pin.
@@ -67,7 +82,10 @@ class LayerSlots {
   std::vector<int> empty_;                  // slots without an expert; taken from the back
   std::vector<int> slot_of_;                // [experts] slot or kNone
   std::vector<std::uint8_t> was_resident_;  // [experts] bool
+  std::vector<std::uint64_t> lookups_;      // [experts]
   std::vector<int> candidates_;             // scratch of evict()
+  int in_use_;
+  std::uint64_t last_step_ = 0;  // of touch()
 };
 
 }  // namespace sluice::cache

@@ -58,7 +58,10 @@ void Lease::State::plan_waves() {
   waves.clear();
   const LayerSlots& slots = cache.layer(layer).slots;
   int room = static_cast<int>(hits.size());
-  for (int slot = 0; slot < slots.slots(); ++slot) room += slots.slot(slot).pins == 0 ? 1 : 0;
+  for (int index = 0; index < slots.slots(); ++index) {
+    const Slot& slot = slots.slot(index);
+    room += slot.pins == 0 && slot.state != SlotState::retired ? 1 : 0;
+  }
   if (room == 0 || hits.size() + waiting.size() <= static_cast<std::size_t>(room)) return;
   waves.plan(cache.layer(layer).slots.policy(), step, room, hits, waiting);
 }
@@ -168,7 +171,7 @@ void Lease::State::wait_for_landing() {
   }
   if (ready.empty() && has_waiting()) {
     fail("MoE layer {}: {} experts wait for a slot while other leases pin all {}; drop those or use more --cache-slots",
-         layer, waiting.size() - next_waiting, cache.layer(layer).slots.slots());
+         layer, waiting.size() - next_waiting, cache.layer(layer).slots.in_use());
   }
 }
 

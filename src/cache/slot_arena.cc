@@ -32,6 +32,14 @@ std::byte* SlotArena::slot(int index) const {
   return memory_.data() + static_cast<std::size_t>(index) * layout_.capacity;
 }
 
+void SlotArena::release(const std::byte* first, std::size_t slots) const {
+  memory_.release(static_cast<std::size_t>(first - memory_.data()), slots * layout_.capacity);
+}
+
+void SlotArena::prefault(const std::byte* slot) const {
+  memory_.prefault(static_cast<std::size_t>(slot - memory_.data()), layout_.capacity);
+}
+
 std::uint64_t slot_capacity(const LayerExperts& layer) { return SlotLayout(layer).capacity; }
 
 }  // namespace sluice::cache

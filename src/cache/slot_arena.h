@@ -31,6 +31,11 @@ class SlotArena {
   std::byte* slot(int index) const;
   const SlotLayout& layout() const { return layout_; }
 
+  /// Gives the memory of slots that lie side by side back to the kernel, in whole huge pages; see Buffer::release().
+  void release(const std::byte* first, std::size_t slots) const;
+  /// Touches the memory of a slot, as when the arena was made.
+  void prefault(const std::byte* slot) const;
+
  private:
   SlotLayout layout_;
   Buffer memory_;

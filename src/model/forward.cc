@@ -65,6 +65,7 @@ void Model::State::run_blocks(std::span<const PassRow> pass_rows, cache::Phase p
   Pass pass{context, workspace, plan->session,        pass_rows, hidden, eps, moe.get(), &observer, &route_override,
             phase,   steps,     take_selection(count)};
   for (const BlockWeights& block : plan->weights.blocks) {
+    follow_watch();  // here and not once per pass: a chunk of a prompt takes seconds
     kernels::rms_norm(context, x, count, hidden, block.norm.data(), eps, h.data());
     std::visit([&](const auto& operation) { apply(pass, operation, x, h.data(), out.data()); }, block.operation);
     if (!block.post_norm.empty()) {

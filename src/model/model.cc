@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
+#include "model/json_file.h"
 #include "model/model_state.h"
 
 namespace sluice::model {
@@ -30,7 +33,13 @@ void Model::State::load(const LoadProgress& progress) {
       std::max_element(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
   reader.emplace(stream::Reader::open(settings.io, largest->path, kQueueDepth));
   for (const stream::FileInfo& file : files) reader->add_file(file.path);
-  plan->dense.load(*reader, progress);
+  const bool warm = !settings.heat.empty() && file_exists(settings.heat);
+  const std::uint64_t warm_bytes = warm ? plan->budget.slot_bytes : 0;
+  std::uint64_t dense_bytes = 0;
+  plan->dense.load(*reader, [&](std::uint64_t done, std::uint64_t total) {
+    dense_bytes = total;
+    if (progress) progress(done, total + warm_bytes);
+  });
   if (!plan->experts.empty()) {
     std::vector<cache::LayerExperts> records;
     for (const ExpertLayout& layout : plan->experts) records.push_back(layout.records);
@@ -39,8 +48,54 @@ void Model::State::load(const LoadProgress& progress) {
     options.policy = settings.policy;
     cache = std::make_unique<cache::ExpertCache>(std::move(records), options, *reader);
     moe = std::make_unique<MoeExecutor>(context, *cache, plan->experts, settings.moe_path);
+    if (cache->slot_bytes() >= kWatchedSlotBytes) {
+      watch_memory([] { return cache::read_memory_pressure(); }, steady_seconds);
+    }
+    prepare_heat(warm);
+    if (warm) {
+      info.warm_start = cache->fill(heat.layers, [&](std::uint64_t done) {
+        if (progress) progress(dense_bytes + std::min(done, warm_bytes), dense_bytes + warm_bytes);
+      });
+    }
   }
   rows.reserve(static_cast<std::size_t>(plan->budget.chunk_tokens));
+}
+
+void Model::State::prepare_heat(bool from_file) {
+  heat.checkpoint = checkpoint_identity(plan->checkpoint);
+  heat.model = plan->checkpoint.directory().lexically_normal().filename().string();
+  std::vector<int> experts;
+  for (int layer = 0; layer < cache->layers(); ++layer) experts.push_back(cache->experts(layer));
+  if (from_file) {
+    heat.layers = load_heat(settings.heat, heat.checkpoint, experts).layers;
+  } else {
+    for (const int count : experts) heat.layers.emplace_back(count, 0.0);
+  }
+}
+
+void Model::State::watch_memory(std::function<cache::MemoryPressure()> read, std::function<double()> seconds) {
+  if (!cache) return;
+  cache::WatchedSlots slots;
+  slots.most = plan->budget.slots_per_layer;
+  slots.least = std::min(plan->top_k, slots.most);
+  slots.row_bytes = cache->slot_bytes() / static_cast<std::uint64_t>(slots.most);
+  watch.emplace(slots, std::move(read), std::move(seconds));
+}
+
+void Model::State::follow_watch() {
+  if (!watch) return;
+  const std::optional<cache::MemoryWatch::Advice> advice = watch->poll();
+  if (!advice) return;
+  const int most = plan->budget.slots_per_layer;
+  const bool was_full = cache->slots_restored() == cache->slots_retired();
+  cache->use_slots(advice->slots);
+  // Steps in between are many and tell nothing new.
+  if (was_full) {
+    log::warn("memory is short, {}: the cache gives slots back, {} of {} per layer are left", advice->reason,
+              advice->slots, most);
+  } else if (advice->slots == most) {
+    log::info("memory is no longer short: all {} slots per layer are in use again", most);
+  }
 }
 
 Model::Model() = default;
@@ -115,6 +170,20 @@ std::span<const std::byte> Model::resident_weights() const { return state_->plan
 
 stream::DriveProbe Model::probe_drive() {
   return stream::probe_drive(*state_->reader, state_->plan->checkpoint.files());
+}
+
+std::string Model::heat_text() const {
+  const State& state = *state_;
+  if (!state.cache) return "";
+  Heat heat = state.heat;
+  std::vector<std::vector<std::uint64_t>> lookups;
+  for (int layer = 0; layer < state.cache->layers(); ++layer) lookups.push_back(state.cache->lookups(layer));
+  add_lookups(heat, lookups, state.steps);
+  return model::heat_text(heat);
+}
+
+void Model::watch_memory(std::function<cache::MemoryPressure()> read, std::function<double()> seconds) {
+  state_->watch_memory(std::move(read), std::move(seconds));
 }
 
 void Model::observe_routes(RouteObserver observer) { state_->observer = std::move(observer); }

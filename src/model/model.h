@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "base/units.h"
 #include "cache/expert_cache.h"
+#include "cache/memory_watch.h"
 #include "kernels/thread_team.h"
 #include "model/route_observer.h"
 #include "model/session.h"
@@ -35,7 +37,8 @@ struct SequenceStep {
 /// valid during the call; the receiver may overwrite it.
 using LogitsSink = kernels::FunctionRef<void(int step, int row, std::span<float> logits)>;
 
-/// Told during load: bytes of dense weights read so far and in all.
+/// Told during load: bytes read so far and in all, of dense weights and of experts for the slots of a warm start. The
+/// latter may turn out fewer.
 using LoadProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
 /// Sizes that were settled at load, for statistics and `inspect`.
@@ -59,8 +62,12 @@ struct ModelInfo {
   std::uint64_t token_expert_bytes = 0;  // expert bytes one decoded token touches
   std::string slots_origin;              // why there are that many slots
   double load_seconds = 0;
+  cache::WarmStart warm_start;  // slots filled during load
   std::vector<std::string> notices;  // "requested X, got Y because Z": settings without effect, for the user
 };
+
+/// Slots below this are not worth giving back: the program itself takes as much.
+inline constexpr std::uint64_t kWatchedSlotBytes = 64 * kMiB;
 
 /// A model and everything it runs on. Used by one thread, which drives the thread team. Not movable: parts of it
 /// refer to each other.
@@ -100,6 +107,14 @@ class Model {
   /// Experts are then chosen by `override` and not by the routers, which are computed all the same: to measure speed
   /// with recorded or generated routes. The text means nothing. An empty function ends it.
   void override_routes(RouteOverride override);
+
+  /// The text of a heat file: what was loaded, and the lookups since. Empty for a dense model.
+  std::string heat_text() const;
+
+  /// Lets the cache give slots back when the kernel says that memory is short, see cache/memory_watch.h; changes no
+  /// token. Models whose slots take at least kWatchedSlotBytes begin with it, over read_memory_pressure() and the
+  /// steady clock; this puts others in their place. Does nothing for a dense model.
+  void watch_memory(std::function<cache::MemoryPressure()> read, std::function<double()> seconds);
 
  private:
   Model();

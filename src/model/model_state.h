@@ -8,6 +8,7 @@
 
 #include "kernels/matmul.h"
 #include "kernels/workspace.h"
+#include "model/heat_file.h"
 #include "model/layers/layers.h"
 #include "model/model.h"
 #include "model/moe.h"
@@ -23,21 +24,29 @@ struct Model::State {
 
   void forward(std::span<const SequenceStep> steps, LogitsSink sink);
 
+  void watch_memory(std::function<cache::MemoryPressure()> read, std::function<double()> seconds);
+
   std::unique_ptr<ModelPlan> plan;
   RuntimeSettings settings;
   kernels::ThreadTeam team;
   kernels::Context context;
   std::optional<stream::Reader> reader;
   std::unique_ptr<cache::ExpertCache> cache;  // null for dense models
+  Heat heat;                                  // of earlier runs; all 0 without a file
   std::unique_ptr<MoeExecutor> moe;           // likewise
   kernels::Workspace workspace;
   std::vector<PassRow> rows;  // of the current pass
   std::uint64_t steps = 0;    // passes so far: the clock of the eviction policy
   RouteObserver observer;
   RouteOverride route_override;
+  std::optional<cache::MemoryWatch> watch;  // over the slots
   ModelInfo info;
 
  private:
+  /// Makes `heat`, from the heat file or all 0.
+  void prepare_heat(bool from_file);
+  /// Lets the cache shrink or grow if the watch says so, and says so too. Not while a lease is alive.
+  void follow_watch();
   void run_blocks(std::span<const PassRow> pass_rows, cache::Phase phase, float* x);
   /// [T, words] for the positions that sparse attention selects; empty for models without it.
   std::span<std::uint64_t> take_selection(int count);

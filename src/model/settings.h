@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -26,6 +27,7 @@ struct RuntimeSettings {
   int ctx_size = 0;                     // positions; 0: min(the model's, 8192)
   std::string io;                       // "uring", "pread", "mmap"; empty: the best that works here
   std::string policy = "decay";         // eviction, see cache/eviction_policy.h
+  std::filesystem::path heat;           // experts used by earlier runs, see heat_file.h; empty or missing: none
   MoePath moe_path = MoePath::automatic;
   kernels::ActivationKind activations = kernels::ActivationKind::int16;
   std::optional<DType> cache_type;  // of keys and values: f16, bf16, f32 or i8 (8 bits); default: see default_cache_type()

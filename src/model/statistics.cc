@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/units.h"
+#include "cache/available_memory.h"
 #include "cache/schedule_bound.h"
 
 namespace sluice::model {
@@ -98,6 +99,15 @@ void subtract(const RunStatistics& since, RunStatistics& s) {
   s.major_faults -= since.major_faults;
 }
 
+/// How much of the weights lies on huge pages, which save a part of the time that address translation takes.
+std::string huge_pages_text(const RunStatistics& s) {
+  const std::uint64_t weights = s.model.dense_bytes + s.model.slot_bytes;
+  if (!s.huge_page_bytes || weights == 0) return "";
+  // KV cache and scratch may lie on huge pages too, so this can be more than all.
+  return fmt::format("; {:.0f} % of the weights on huge pages",
+                     100 * std::min(1.0, static_cast<double>(*s.huge_page_bytes) / static_cast<double>(weights)));
+}
+
 }  // namespace
 
 std::optional<double> RunStatistics::disk_bound() const {
@@ -142,6 +152,8 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
     }
     s.prefill_stall_seconds = experts->stall_seconds(cache::Phase::prefill);
     s.decode_stall_seconds = experts->stall_seconds(cache::Phase::decode);
+    s.slots_retired = experts->slots_retired();
+    s.slots_restored = experts->slots_restored();
   }
   s.io = model.reader().stats();
   s.io_choice = model.reader().choice();
@@ -149,6 +161,7 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
   getrusage(RUSAGE_SELF, &usage);
   s.rss_peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * kKiB;
   s.major_faults = static_cast<std::uint64_t>(usage.ru_majflt);
+  s.huge_page_bytes = cache::huge_page_bytes();
   if (since != nullptr) subtract(*since, s);
   if (rates) s.rates = rates();
   if (routes != nullptr && model.experts() != nullptr) {
@@ -212,6 +225,15 @@ std::string statistics_text(const RunStatistics& s) {
     text += fmt::format("; {} of {} experts per layer in slots ({})", s.model.slots_per_layer, s.model.experts,
                         s.model.slots_origin);
   }
+  text += huge_pages_text(s);
+  if (s.model.warm_start.slots > 0) {
+    text += fmt::format("\nwarm    {} slots filled during load, {} read", s.model.warm_start.slots,
+                        format_bytes(s.model.warm_start.bytes));
+  }
+  if (s.slots_retired > 0) {
+    text += fmt::format("\nshort   memory was: {} slots given back, {} of them taken again", s.slots_retired,
+                        s.slots_restored);
+  }
   text += fmt::format("\nio      {}{}, {} reads", s.io_choice.engine, s.io_choice.direct ? ", direct" : ", buffered",
                       s.io.reads);
   if (!s.io_choice.reason.empty()) text += fmt::format(" ({})", s.io_choice.reason);
@@ -229,7 +251,9 @@ std::string statistics_json(const RunStatistics& s) {
     j["settings"][setting.name] = {{"value", setting.value}, {"origin", setting.origin}};
   }
   j["notices"] = s.model.notices;
-  j["load"] = {{"seconds", s.model.load_seconds}};
+  j["load"] = {{"seconds", s.model.load_seconds},
+               {"slots_filled", s.model.warm_start.slots},
+               {"slots_filled_bytes", s.model.warm_start.bytes}};
   j["finish_reason"] = reason_name(s.generation.reason);
   j["prefill"] = {{"tokens", s.generation.prompt_tokens},
                   {"seconds", s.generation.prefill_seconds},
@@ -282,10 +306,17 @@ std::string statistics_json(const RunStatistics& s) {
   j["regret"] = {{"belady_hit_rate", number(s.regret.belady_hit_rate)},
                  {"half_slots_hit_rate", number(s.regret.half_slots_hit_rate)},
                  {"double_slots_hit_rate", number(s.regret.double_slots_hit_rate)}};
-  j["memory"] = {{"dense_bytes", s.model.dense_bytes},   {"slot_bytes", s.model.slot_bytes},
-                 {"kv_bytes", s.model.kv_bytes},         {"scratch_bytes", s.model.scratch_bytes},
-                 {"budget_bytes", s.model.budget_bytes}, {"rss_peak_bytes", s.rss_peak_bytes},
-                 {"major_faults", s.major_faults},       {"memory_bandwidth_bytes_per_s", known(s.rates.memory)}};
+  j["memory"] = {{"dense_bytes", s.model.dense_bytes},
+                 {"slot_bytes", s.model.slot_bytes},
+                 {"kv_bytes", s.model.kv_bytes},
+                 {"scratch_bytes", s.model.scratch_bytes},
+                 {"budget_bytes", s.model.budget_bytes},
+                 {"rss_peak_bytes", s.rss_peak_bytes},
+                 {"huge_page_bytes", s.huge_page_bytes ? ordered_json(*s.huge_page_bytes) : ordered_json(nullptr)},
+                 {"major_faults", s.major_faults},
+                 {"slots_retired", s.slots_retired},
+                 {"slots_restored", s.slots_restored},
+                 {"memory_bandwidth_bytes_per_s", known(s.rates.memory)}};
   return j.dump(1) + '\n';
 }
 

@@ -45,6 +45,9 @@ struct RunStatistics {
   Rates rates;                           // what disk and memory deliver
   std::uint64_t rss_peak_bytes = 0;
   std::uint64_t major_faults = 0;
+  std::optional<std::uint64_t> huge_page_bytes;  // of the process; none if the kernel does not tell
+  std::uint64_t slots_retired = 0;               // because memory was short
+  std::uint64_t slots_restored = 0;              // of those, when it no longer was
 
   /// Tokens per second that disk and memory allow for the bytes this run needed per decoded token; none if unknown.
   std::optional<double> disk_bound() const;

@@ -93,6 +93,59 @@ TEST_F(FakeRoot, WithoutMemAvailableItIsAnErrorThatSaysWhatToDo) {
   EXPECT_THROW(available_memory(root_), Error);
 }
 
+TEST_F(FakeRoot, TheLimitAboveWhichAGroupIsSlowedDownCountsToo) {
+  write("proc/self/cgroup", "0::/job\n");
+  write_v2_group("job", std::to_string(4 * kGiB), kGiB, 0);
+  write("sys/fs/cgroup/job/memory.high", std::to_string(3 * kGiB));
+  EXPECT_EQ(available_memory(root_).bytes, 2 * kGiB);
+  EXPECT_TRUE(available_memory(root_).limited_group);
+}
+
+TEST_F(FakeRoot, AnEndlessFileIsReadInPart) {
+  write("proc/self/cgroup", "0::/job\n");
+  write_v2_group("job", std::string(1 << 20, '1'), kGiB, 0);
+  EXPECT_EQ(available_memory(root_).origin, "MemAvailable");
+}
+
+constexpr const char* kPsi =
+    "some avg10=0.00 avg60=0.00 avg300=0.00 total=%\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n";
+
+std::string psi(const std::string& total) {
+  std::string text = kPsi;
+  return text.replace(text.find('%'), 1, total);
+}
+
+TEST_F(FakeRoot, StallsAreThoseOfTheInnermostGroupThatTellsThem) {
+  write("proc/self/cgroup", "0::/outer/inner\n");
+  write("proc/pressure/memory", psi("1"));
+  EXPECT_EQ(read_memory_pressure(root_).stall_microseconds, 1u);
+  write("sys/fs/cgroup/outer/memory.pressure", psi("2"));
+  std::filesystem::create_directories(root_ / "sys/fs/cgroup/outer/inner");
+  EXPECT_EQ(read_memory_pressure(root_).stall_microseconds, 2u);
+  write("sys/fs/cgroup/outer/inner/memory.pressure", psi("33"));
+  EXPECT_EQ(read_memory_pressure(root_).stall_microseconds, 33u);
+  EXPECT_EQ(read_memory_pressure(root_).available.bytes, 8 * kGiB);
+}
+
+TEST_F(FakeRoot, AKernelWithoutPressureFilesTellsNoStalls) {
+  EXPECT_EQ(read_memory_pressure(root_).stall_microseconds, std::nullopt);
+}
+
+TEST(StallMicroseconds, IsTheTotalOfTheSomeLine) {
+  EXPECT_EQ(parse_stall_microseconds(psi("123456789012")), 123456789012u);
+  EXPECT_EQ(parse_stall_microseconds("full avg10=0.00 total=3\n"), std::nullopt);
+  EXPECT_EQ(parse_stall_microseconds("some avg10=0.00 total=x\n"), std::nullopt);
+  EXPECT_EQ(parse_stall_microseconds("some avg10=0.00\n"), std::nullopt);
+  EXPECT_EQ(parse_stall_microseconds(psi("99999999999999999999999")), std::nullopt);
+  EXPECT_EQ(parse_stall_microseconds(""), std::nullopt);
+}
+
+TEST(HugePageBytes, AreReadFromTheRollup) {
+  EXPECT_EQ(parse_huge_page_bytes("00400000-7fff ---p 0 00:00 0 [rollup]\nRss: 9 kB\nAnonHugePages:    2048 kB\n"),
+            2 * kMiB);
+  EXPECT_EQ(parse_huge_page_bytes("Rss: 9 kB\n"), std::nullopt);
+}
+
 TEST(AvailableMemory, ThisMachineHasSome) { EXPECT_GT(available_memory().bytes, 0u); }
 
 TEST(MemAvailable, IsReadInKiBAndNothingElseIsTaken) {

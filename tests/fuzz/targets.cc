@@ -1,6 +1,7 @@
 #include "fuzz/targets.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <set>
 #include <stdexcept>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "model/heat_file.h"
 #include "model/routes/parse_trace.h"
 #include "stream/checkpoint_index.h"
 #include "stream/safetensors.h"
@@ -119,6 +121,19 @@ void checkpoint_index(std::span<const std::byte> input) {
 void route_trace(std::span<const std::byte> input) {
   try {
     check_trace(model::parse_trace(input, "file"));
+  } catch (const Error& error) {
+    check_refusal(error);
+  }
+}
+
+void heat_file(std::span<const std::byte> input) {
+  try {
+    const model::Heat heat = model::parse_heat({reinterpret_cast<const char*>(input.data()), input.size()}, "file");
+    for (const std::vector<double>& layer : heat.layers) {
+      require(!layer.empty(), "a layer has experts");
+      for (const double value : layer) require(value >= 0 && std::isfinite(value), "lookups are finite");
+    }
+    require(model::parse_heat(model::heat_text(heat), "own").layers == heat.layers, "what is written is read back");
   } catch (const Error& error) {
     check_refusal(error);
   }

@@ -16,6 +16,9 @@ void checkpoint_index(std::span<const std::byte> input);
 /// A routing trace in any format of one file, likewise.
 void route_trace(std::span<const std::byte> input);
 
+/// A heat file, likewise; what is accepted is written and read back the same.
+void heat_file(std::span<const std::byte> input);
+
 /// The description of a routing trace of arrays, over data of a fixed size, likewise.
 void route_trace_arrays(std::span<const std::byte> input);
 
