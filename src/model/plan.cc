@@ -167,6 +167,7 @@ ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettin
   if (experts.empty() && settings.cache_slots) {
     notices.emplace_back("requested --cache-slots, got none because the model is dense");
   }
+  notices.insert(notices.end(), spec.notices.begin(), spec.notices.end());
   if (auto notice = skipped_notice(checkpoint)) notices.push_back(std::move(*notice));
   budget = cache::plan_budget(budget_request(*this, settings));
   notices.insert(notices.end(), budget.notices.begin(), budget.notices.end());

@@ -223,6 +223,7 @@ struct ModelSpec {
   std::string head;         // module path [vocabulary, hidden]; the embedding's again when tied
   float logit_softcap = 0;  // > 0: logits = cap * tanh(logits / cap)
   std::vector<BlockSpec> blocks;
+  std::vector<std::string> notices;  // what the config asks for and the reference ignores, for the user
 };
 
 }  // namespace sluice::model

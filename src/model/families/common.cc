@@ -171,12 +171,20 @@ RopeSpec rope(const Config& config, const RotaryKeys& keys, int head_dim) {
   return keys.scaling ? scaled_rope(*keys.scaling, dims, keys.base) : plain_rope(dims, keys.base);
 }
 
-RopeSpec unscaled_rope(const Config& config, const RotaryKeys& keys, int head_dim) {
-  if (keys.scaling) {
-    const char* key = type_key(*keys.scaling);
-    if (keys.scaling->string_or(key, "default") != "default") keys.scaling->refuse(key, "\"default\"");
+RopeSpec unscaled_rope(const Config& config, const RotaryKeys& keys, int head_dim, ModelSpec& spec) {
+  RotaryKeys unscaled = keys;
+  unscaled.scaling.reset();
+  if (keys.scaling && keys.scaling->string_or(type_key(*keys.scaling), "default") != "default") {
+    note_ignored(config, config.has("rope_scaling") ? "rope_scaling" : "rope_parameters", spec);
   }
-  return rope(config, keys, head_dim);
+  return rope(config, unscaled, head_dim);
+}
+
+void note_ignored(const Config& config, std::string_view key, ModelSpec& spec) {
+  std::string notice = fmt::format("{}: '{}' is ignored, as the reference implementation does", config.file(), key);
+  if (std::find(spec.notices.begin(), spec.notices.end(), notice) == spec.notices.end()) {
+    spec.notices.push_back(std::move(notice));
+  }
 }
 
 void check_groups(const Config& config, const char* key, const RouterSpec& router, int experts) {

@@ -61,8 +61,11 @@ RotaryKeys rotary_keys(const Config& config, std::optional<double> default_base,
 /// The embedding of a head: scaled_rope, or plain_rope without scaling, of its first head_dim * fraction dimensions.
 RopeSpec rope(const Config& config, const RotaryKeys& keys, int head_dim);
 
-/// The same for families that the reference computes without scaling: refuses any.
-RopeSpec unscaled_rope(const Config& config, const RotaryKeys& keys, int head_dim);
+/// The same for families that the reference computes without scaling: any is ignored, with a notice.
+RopeSpec unscaled_rope(const Config& config, const RotaryKeys& keys, int head_dim, ModelSpec& spec);
+
+/// Says once that `key` is ignored, because the reference implementation ignores it.
+void note_ignored(const Config& config, std::string_view key, ModelSpec& spec);
 
 /// Sigmoid scores, a correction for the choice alone, groups of experts: the router of DeepSeek-V3 and its
 /// descendants, with keys n_group, topk_group, norm_topk_prob and routed_scaling_factor.

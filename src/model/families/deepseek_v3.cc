@@ -17,6 +17,7 @@ ModelSpec text_model(const Config& config, const std::string& prefix) {
     set_rope(rotary, mixer);
     add_decoder_layer(spec, l, name, std::move(mixer), deepseek_feed_forward(config, l, name));
   }
+  note_layer_types(config, spec);
   return spec;
 }
 

@@ -55,6 +55,7 @@ ModelSpec build(const Config& config, const RotaryKeys& rotary, bool interleaved
     }
     add_decoder_layer(spec, l, name, std::move(mixer), deepseek_feed_forward(config, l, name));
   }
+  note_layer_types(config, spec);
   return spec;
 }
 

@@ -21,9 +21,10 @@ ModelSpec glm4_moe_spec(const Config& config, const TensorLookup&) {
       mixer.q_norm = {module + ".q_norm.weight"};
       mixer.k_norm = {module + ".k_norm.weight"};
     }
-    mixer.rope = unscaled_rope(config, rotary, mixer.head_dim);
+    mixer.rope = unscaled_rope(config, rotary, mixer.head_dim, spec);
     add_decoder_layer(spec, l, name, std::move(mixer), deepseek_feed_forward(config, l, name));
   }
+  note_layer_types(config, spec);
   return spec;
 }
 

@@ -35,7 +35,7 @@ ModelSpec minimax_spec(const Config& config, const TensorLookup&) {
     }
     const int rotated = config.integer_or("rotary_dim", mixer.head_dim, 2, mixer.head_dim);
     if (rotated % 2 != 0) config.refuse("rotary_dim", "an even number");
-    mixer.rope = unscaled_rope(config, rotary, rotated);
+    mixer.rope = unscaled_rope(config, rotary, rotated, spec);
     MoeSpec moe;
     moe.experts = config.integer("num_local_experts", 1, kMaxExperts);
     moe.top_k = config.integer("num_experts_per_tok", 1, moe.experts);

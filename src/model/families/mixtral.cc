@@ -14,7 +14,7 @@ ModelSpec mixtral_spec(const Config& config, const TensorLookup&) {
     const std::string name = fmt::format("model.layers.{}", l);
     const std::string module = name + ".block_sparse_moe";
     AttentionSpec mixer = grouped_attention(config, name + ".self_attn");
-    mixer.rope = unscaled_rope(config, rotary, mixer.head_dim);
+    mixer.rope = unscaled_rope(config, rotary, mixer.head_dim, spec);
     MoeSpec moe;
     moe.experts = config.integer_or("num_local_experts", 8, 1, kMaxExperts);
     moe.top_k = config.integer_or("num_experts_per_tok", 2, 1, moe.experts);

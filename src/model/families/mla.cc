@@ -54,28 +54,13 @@ void set_rope(const RotaryKeys& keys, MlaSpec& spec) {
   spec.scale = static_cast<float>(spec.scale * stretch * stretch);
 }
 
-namespace {
-
-/// Some configs say twice which layers have experts.
-void check_layer_type(const Config& config, int layer, std::string_view expected) {
-  const std::vector<std::string> types = config.strings("mlp_layer_types");
-  const auto l = static_cast<std::size_t>(layer);
-  if (!types.empty() && (l >= types.size() || types[l] != expected)) {
-    config.refuse("mlp_layer_types", fmt::format("\"{}\" for layer {}, as the other keys say", expected, layer));
-  }
-}
-
-}  // namespace
-
 OperationSpec deepseek_feed_forward(const Config& config, int layer, const std::string& name) {
   const std::string module = name + ".mlp";
   const int experts = config.integer_or("n_routed_experts", 0, 0, kMaxExperts);
   const int dense_layers = config.integer_or("first_k_dense_replace", 0, 0, kMaxLayers);
   if (experts == 0 || layer < dense_layers || layer % config.integer_or("moe_layer_freq", 1, 1, kMaxLayers) != 0) {
-    check_layer_type(config, layer, "dense");
     return swiglu_mlp(module, config.integer("intermediate_size", 1, kMaxWidth));
   }
-  check_layer_type(config, layer, "sparse");
   if (config.string_or("scoring_func", "sigmoid") != "sigmoid") config.refuse("scoring_func", "\"sigmoid\"");
   if (config.string_or("topk_method", "noaux_tc") != "noaux_tc") config.refuse("topk_method", "\"noaux_tc\"");
   MoeSpec spec;
@@ -89,6 +74,19 @@ OperationSpec deepseek_feed_forward(const Config& config, int layer, const std::
     spec.shared = swiglu_mlp(module + ".shared_experts", spec.width * shared);
   }
   return spec;
+}
+
+void note_layer_types(const Config& config, ModelSpec& spec) {
+  const std::vector<std::string> types = config.strings("mlp_layer_types");
+  if (types.empty()) return;
+  for (const BlockSpec& block : spec.blocks) {
+    const auto layer = static_cast<std::size_t>(block.layer);
+    const bool is_moe = std::holds_alternative<MoeSpec>(block.operation);
+    if (!is_moe && !std::holds_alternative<MlpSpec>(block.operation)) continue;
+    if (layer >= types.size() || types[layer] != (is_moe ? "sparse" : "dense")) {
+      note_ignored(config, "mlp_layer_types", spec);
+    }
+  }
 }
 
 }  // namespace sluice::model

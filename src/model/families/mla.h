@@ -17,4 +17,7 @@ void set_rope(const RotaryKeys& keys, MlaSpec& spec);
 /// LAYER.mlp.gate.e_score_correction_bias and a shared expert.
 OperationSpec deepseek_feed_forward(const Config& config, int layer, const std::string& name);
 
+/// Some configs say twice which layers have experts; the other keys count, with a notice if they differ.
+void note_layer_types(const Config& config, ModelSpec& spec);
+
 }  // namespace sluice::model

@@ -60,7 +60,7 @@ ModelSpec qwen3_moe_spec(const Config& config, const TensorLookup&) {
   for (int l = 0; l < spec.layers; ++l) {
     const std::string name = fmt::format("model.layers.{}", l);
     AttentionSpec mixer = attention(config, name + ".self_attn");
-    mixer.rope = unscaled_rope(config, rotary, mixer.head_dim);
+    mixer.rope = unscaled_rope(config, rotary, mixer.head_dim, spec);
     const bool dense = std::find(dense_layers.begin(), dense_layers.end(), l) != dense_layers.end();
     if (!dense && (l + 1) % sparse_step == 0) {
       add_decoder_layer(spec, l, name, std::move(mixer), moe(config, name + ".mlp"));

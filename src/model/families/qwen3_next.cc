@@ -103,10 +103,8 @@ void add_layers(const Config& config, const Variant& variant, ModelSpec& spec) {
     const std::string name = fmt::format("{}layers.{}", variant.prefix, l);
     const bool linear = (l + 1) % interval != 0;
     const auto index = static_cast<std::size_t>(l);
-    if (!types.empty() && (index >= types.size() || types[index] != (linear ? "linear_attention" : "full_attention"))) {
-      config.refuse("layer_types",
-                    fmt::format("full attention in every layer of {}, as full_attention_interval says", interval));
-    }
+    const char* type = linear ? "linear_attention" : "full_attention";
+    if (!types.empty() && (index >= types.size() || types[index] != type)) note_ignored(config, "layer_types", spec);
     OperationSpec mixer = gated_attention(config, name + ".self_attn", variant);
     if (linear) mixer = delta_net(config, name + ".linear_attn", variant);
     const bool dense = std::find(dense_layers.begin(), dense_layers.end(), l) != dense_layers.end();
