@@ -21,13 +21,15 @@ namespace {
 constexpr int kRunTimeFailure = 1;
 constexpr int kUsageFailure = 2;
 
-constexpr std::array<Verb, 5> kVerbs{{
+constexpr std::array<Verb, 6> kVerbs{{
     {"run", "write text: continue a prompt, or answer it in chat form",
      "run [-m MODEL] [-p TEXT | -f FILE | -p -] [-n N] [flags]", declare_run},
     {"logits", "compute the logits of given tokens and write them to a file",
      "logits [-m MODEL] --tokens 1,2,3 [--prefill P] -o FILE.safetensors [flags]", declare_logits},
     {"tokenize", "show the tokens of a text", "tokenize [-m MODEL] TEXT [flags]", declare_tokenize},
     {"inspect", "show what is in a checkpoint and what it will need", "inspect [-m MODEL] [flags]", declare_inspect},
+    {"plan", "measure this machine and say how fast a model can go on it", "plan [-m MODEL] [--trace FILE] [flags]",
+     declare_plan},
     {"synth", "write a checkpoint of a real model's shape with random weights", "synth --like NAME DST [flags]",
      declare_synth},
 }};

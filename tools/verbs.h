@@ -18,6 +18,7 @@ Action declare_run(std::vector<Flag>& flags);
 Action declare_logits(std::vector<Flag>& flags);
 Action declare_tokenize(std::vector<Flag>& flags);
 Action declare_inspect(std::vector<Flag>& flags);
+Action declare_plan(std::vector<Flag>& flags);
 Action declare_synth(std::vector<Flag>& flags);
 
 struct Verb {
