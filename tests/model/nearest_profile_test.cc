@@ -19,22 +19,23 @@ TEST(NearestProfile, AModelWithAProfileOfItsOwnGetsIt) {
   EXPECT_EQ(nearest_profile("nemotron_h", 40, 512).name, "nemotron-3-super-120b");
   EXPECT_EQ(nearest_profile("glm_moe_dsa", 75, 256).name, "glm-5.2");
   EXPECT_EQ(nearest_profile("olmoe", 16, 64).name, "olmoe");
+  EXPECT_EQ(nearest_profile("qwen3_moe", 8, 32).name, "inkwell-44m");
 }
 
 TEST(NearestProfile, ARelativeComesBeforeAShape) {
   EXPECT_EQ(nearest_profile("deepseek_v32", 58, 256).name, "deepseek-v3");
-  EXPECT_EQ(nearest_profile("glm4_moe", 30, 128).name, "glm-5.2");
+  EXPECT_EQ(nearest_profile("glm4_moe", 45, 128).name, "glm-5.2");
   EXPECT_EQ(nearest_profile("gpt_oss", 24, 32).name, "gpt-oss-120b");
 }
 
 TEST(NearestProfile, AmongRelativesTheShapeDecidesExpertsFirst) {
-  EXPECT_EQ(nearest_profile("qwen3_moe", 8, 32).name, "qwen3-30b");
+  EXPECT_EQ(nearest_profile("qwen3_moe", 12, 128).name, "qwen3-30b");
   EXPECT_EQ(nearest_profile("qwen3_next", 48, 512).name, "qwen3.5-397b");
   EXPECT_EQ(nearest_profile("qwen3_5_moe", 60, 256).name, "qwen3.5-122b");
 }
 
 TEST(NearestProfile, WithoutARelativeTheShapeDecides) {
-  EXPECT_EQ(nearest_profile("mixtral", 32, 8).name, "olmoe");
+  EXPECT_EQ(nearest_profile("mixtral", 32, 8).name, "inkwell-44m");
   EXPECT_EQ(nearest_profile("minimax", 62, 256).name, "deepseek-v3");
 }
 

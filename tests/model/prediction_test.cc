@@ -117,7 +117,7 @@ TEST(TokenSizes, CountWindowsOfReads) {
 TEST(GeneratedRoutes, HaveTheShapeOfTheModel) {
   const ModelPlan plan(kEmbedded, {});
   const PlanRoutes routes = generated_routes(plan);
-  EXPECT_THAT(routes.origin, AllOf(HasSubstr("512 tokens"), HasSubstr("qwen3-30b")));
+  EXPECT_THAT(routes.origin, AllOf(HasSubstr("512 tokens"), HasSubstr("inkwell-44m")));
   EXPECT_EQ(routes.log.layers(), 8);
   EXPECT_EQ(routes.log.experts(), 32);
   EXPECT_EQ(routes.log.size(), 512U * 8);

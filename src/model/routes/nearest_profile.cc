@@ -32,7 +32,8 @@ double distance(int a, int b) { return std::abs(std::log(static_cast<double>(a) 
 
 const RoutingProfile& nearest_profile(std::string_view model_type, int layers, int experts) {
   const auto rank = [&](const RoutingProfile& profile) {
-    return std::tuple(-shared_beginning(model_type, profile.name),
+    const bool other_shape = profile.layers != layers || profile.experts != experts;
+    return std::tuple(other_shape, -shared_beginning(model_type, profile.name),
                       4 * distance(profile.experts, experts) + distance(profile.layers, layers));
   };
   return *std::min_element(routing_profiles().begin(), routing_profiles().end(),
