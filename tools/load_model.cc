@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cstdio>
 #include <string>
@@ -22,27 +23,24 @@ void write_stderr(std::string_view text) {
   std::fflush(stderr);
 }
 
-std::string lower_case(std::string_view text) {
-  std::string lower;
-  for (const char c : text) lower += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return lower;
-}
+/// Slots of the embedded model: fewer than its 32 experts.
+constexpr int kEmbeddedSlots = 12;
+constexpr const char* kEmbeddedSlotsOrigin = "embedded model: fewer slots than experts, so that a first run streams";
 
-/// Settings that were left to the program get the value it chose.
-void record_effective(Settings& settings, const model::Model& model) {
+/// Settings that were left to the program and what it chose.
+EffectiveSettings effective_settings(const model::Model& model) {
   const model::ModelInfo& info = model.info();
-  const std::vector<std::pair<std::string_view, std::string>> effective{
+  return {
       {"cache_slots", std::to_string(info.slots_per_layer)},
       {"memory", std::to_string(info.budget_bytes)},
       {"threads", std::to_string(info.threads)},
       {"ctx_size", std::to_string(info.context)},
       {"io", model.reader().choice().engine},
-      {"cache_type", lower_case(name_of(info.cache_type))},
+      {"cache_type", cache_type_name(info.cache_type)},
       {"experts_per_token", std::to_string(info.top_k)},
       {"prefill_chunk", std::to_string(info.prefill_chunk)},
       {"isa", info.isa},
   };
-  for (const auto& [name, value] : effective) find_record(settings.records, name)->value = value;
 }
 
 }  // namespace
@@ -55,7 +53,7 @@ std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory,
   auto model = model::Model::load(directory, settings.runtime,
                                   [&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
   progress.finish();
-  record_effective(settings, *model);
+  record_effective(settings, effective_settings(*model));
   const auto& from_model = model->info().notices;
   const auto needs_experts = [&](std::string_view flag, const std::filesystem::path& file) {
     if (file.empty() || model->info().moe_layers > 0) return;
@@ -70,6 +68,22 @@ std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory,
     for (const std::string& notice : settings.notices) log::warn("{}", notice);
   }
   return model;
+}
+
+void use_embedded_slots(Settings& settings) {
+  if (settings.runtime.cache_slots || settings.runtime.memory) return;
+  settings.runtime.cache_slots = std::max(kEmbeddedSlots, settings.runtime.experts_per_token);
+  find_record(settings.records, "cache_slots")->origin = kEmbeddedSlotsOrigin;
+}
+
+void record_effective(Settings& settings, const EffectiveSettings& effective) {
+  for (const auto& [name, value] : effective) find_record(settings.records, name)->value = value;
+}
+
+std::string cache_type_name(DType type) {
+  std::string name;
+  for (const char c : name_of(type)) name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return name;
 }
 
 }  // namespace sluice::tools

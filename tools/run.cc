@@ -1,7 +1,6 @@
 // sluice run: text in, text out.
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <limits>
 #include <memory>
@@ -31,10 +30,6 @@ namespace {
 /// A passage of a page; the same for every model, so that a forgotten -n ends soon on a slow disk too.
 constexpr int kDefaultMaxTokens = 256;
 
-/// Slots per layer that the embedded model gets unless somebody says otherwise: fewer than its 32 experts.
-constexpr int kEmbeddedSlots = 12;
-constexpr const char* kEmbeddedSlotsOrigin = "embedded model: fewer slots than experts, so that a first run streams";
-
 constexpr std::string_view kEmbeddedChatPrompt = "Write a passage in the style of Charles Dickens.";
 constexpr std::string_view kEmbeddedTextPrompt = "It was a cold evening, and";
 
@@ -61,12 +56,6 @@ std::string in_chat_form(const RunOptions& options, const ModelChoice& choice, c
   if (options.system_prompt) messages.push_back({"system", *options.system_prompt});
   messages.push_back({"user", text});
   return model::ChatTemplate::load(choice.directory).render(messages, true);
-}
-
-void use_embedded_slots(Settings& settings) {
-  if (settings.runtime.cache_slots || settings.runtime.memory) return;
-  settings.runtime.cache_slots = std::max(kEmbeddedSlots, settings.runtime.experts_per_token);
-  find_record(settings.records, "cache_slots")->origin = kEmbeddedSlotsOrigin;
 }
 
 void write_text(std::string_view text) {

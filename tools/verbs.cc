@@ -30,6 +30,8 @@ constexpr auto kVerbs = std::to_array<Verb>({
     {"inspect", "show what is in a checkpoint and what it will need", "inspect [-m MODEL] [flags]", declare_inspect},
     {"bench", "measure prefill and decode, and how close they come to the bounds", "bench [-m MODEL] [flags]",
      declare_bench},
+    {"plan", "measure this machine and say how fast a model can go on it", "plan [-m MODEL] [--trace FILE] [flags]",
+     declare_plan},
     {"synth", "write a checkpoint of a real model's shape with random weights", "synth --like NAME DST [flags]",
      declare_synth},
     {"simulate", "replay routes through caches of any size: hit rates, and the speed they allow",

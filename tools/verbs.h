@@ -19,6 +19,7 @@ Action declare_logits(std::vector<Flag>& flags);
 Action declare_tokenize(std::vector<Flag>& flags);
 Action declare_inspect(std::vector<Flag>& flags);
 Action declare_bench(std::vector<Flag>& flags);
+Action declare_plan(std::vector<Flag>& flags);
 Action declare_synth(std::vector<Flag>& flags);
 Action declare_simulate(std::vector<Flag>& flags);
 

@@ -115,7 +115,7 @@ std::optional<std::string> skipped_notice(const stream::Checkpoint& checkpoint) 
   return fmt::format("text only: {} tensors for pictures and sound are skipped ({})", count, format_bytes(bytes));
 }
 
-cache::BudgetRequest budget_request(const ModelPlan& plan, const RuntimeSettings& settings) {
+cache::BudgetRequest request_budget(const ModelPlan& plan, const RuntimeSettings& settings) {
   cache::BudgetRequest request;
   request.memory_limit = settings.memory;
   request.cache_slots = settings.cache_slots;
@@ -134,6 +134,14 @@ cache::BudgetRequest budget_request(const ModelPlan& plan, const RuntimeSettings
 }
 
 }  // namespace
+
+std::uint64_t head_bytes(const stream::Checkpoint& checkpoint, const ModelSpec& spec) {
+  std::uint64_t bytes = 0;
+  for (const char* tensor : {".weight", ".scales", ".biases"}) {
+    if (const stream::TensorInfo* info = checkpoint.find(spec.head + tensor)) bytes += info->bytes;
+  }
+  return bytes;
+}
 
 DType default_cache_type(const ModelSpec& spec) {
   constexpr std::uint64_t kExactPositionBytes = 16 * kKiB;
@@ -169,7 +177,8 @@ ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettin
   }
   notices.insert(notices.end(), spec.notices.begin(), spec.notices.end());
   if (auto notice = skipped_notice(checkpoint)) notices.push_back(std::move(*notice));
-  budget = cache::plan_budget(budget_request(*this, settings));
+  budget_request = request_budget(*this, settings);
+  budget = cache::plan_budget(budget_request);
   notices.insert(notices.end(), budget.notices.begin(), budget.notices.end());
 }
 

@@ -38,10 +38,11 @@ struct ModelPlan {
   DenseLoader dense;
   std::vector<ExpertLayout> experts;  // [MoE blocks]
   SessionShape session;
-  DType cache_type = DType::f16;    // of keys and values
-  std::size_t selection_words = 0;  // per row of a pass, for sparse attention
-  int context = 0;                  // positions
-  int top_k = 0;                    // experts per token, as it will be used; 0 for dense models
+  DType cache_type = DType::f16;        // of keys and values
+  std::size_t selection_words = 0;      // per row of a pass, for sparse attention
+  int context = 0;                      // positions
+  int top_k = 0;                        // experts per token, as it will be used; 0 for dense models
+  cache::BudgetRequest budget_request;  // what the budget was planned for
   cache::Budget budget;
   std::vector<std::string> notices;  // "requested X, got Y because Z"
 
@@ -50,6 +51,9 @@ struct ModelPlan {
   std::uint64_t token_expert_bytes() const;  // of the experts of one token
   std::uint64_t token_dense_bytes() const;   // of the dense weights one token touches
 };
+
+/// Bytes of the matrix that makes logits; touched once per token, after all layers.
+std::uint64_t head_bytes(const stream::Checkpoint& checkpoint, const ModelSpec& spec);
 
 /// The element type of keys and values when nobody asks for one: f32 where one position of all layers takes at most
 /// 16 KiB in it, else f16. It depends on the model alone, so memory settings cannot change a token. Rounding keys and

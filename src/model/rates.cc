@@ -2,30 +2,39 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
+#include "base/memory.h"
+#include "base/units.h"
 #include "model/memory_probe.h"
 
 namespace sluice::model {
 namespace {
 
+/// Beyond every cache of the processors in use.
+constexpr std::uint64_t kMostProbedBytes = 256 * kMiB;
+
 Rates rates_of(stream::DriveProbe drive, double memory) {
   const double disk = drive.bytes_per_second();
-  return {.disk = disk, .memory = memory, .disk_grid = std::move(drive.cells), .age_seconds = {}};
+  return {.disk = disk, .memory = memory, .drive = std::move(drive), .age_seconds = {}};
 }
 
 }  // namespace
 
-Rates measure_rates(stream::Reader& reader, std::span<const stream::FileInfo> files, std::span<const std::byte> memory,
-                    kernels::ThreadTeam& team) {
-  stream::DriveProbe drive = stream::probe_drive(reader, files);
-  return rates_of(std::move(drive), probe_memory(memory, team));
-}
-
 Rates measure_rates(Model& model) {
   stream::DriveProbe drive = model.probe_drive();
   return rates_of(std::move(drive), probe_memory(model.resident_weights(), model.team()));
+}
+
+Rates measure_rates(const ModelPlan& plan, stream::Reader& reader, kernels::ThreadTeam& team) {
+  stream::DriveProbe drive = stream::probe_drive(reader, plan.checkpoint.files());
+  const std::uint64_t bytes = std::min(
+      {plan.budget.dense_bytes + plan.budget.slot_bytes, kMostProbedBytes, plan.budget_request.available_bytes / 4});
+  const Buffer memory = Buffer::allocate(bytes, "memory probe");
+  memory.prefault();
+  return rates_of(std::move(drive), probe_memory(memory.bytes(), team));
 }
 
 std::string age_text(const Rates& rates) {

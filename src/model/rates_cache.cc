@@ -118,7 +118,7 @@ std::optional<Rates> RatesCache::find(std::string_view key) const {
   const double now = clock_();
   for (const Entry& entry : read_entries(file_, now)) {
     if (entry.key == key) {
-      return Rates{.disk = entry.disk, .memory = entry.memory, .disk_grid = {}, .age_seconds = now - entry.measured};
+      return Rates{.disk = entry.disk, .memory = entry.memory, .drive = {}, .age_seconds = now - entry.measured};
     }
   }
   return std::nullopt;

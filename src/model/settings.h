@@ -30,10 +30,11 @@ struct RuntimeSettings {
   std::filesystem::path heat;           // experts used by earlier runs, see heat_file.h; empty or missing: none
   MoePath moe_path = MoePath::automatic;
   kernels::ActivationKind activations = kernels::ActivationKind::int16;
-  std::optional<DType> cache_type;  // of keys and values: f16, bf16, f32 or i8 (8 bits); default: see default_cache_type()
-  int prefill_chunk = 0;            // prompt tokens computed at once; 0: 512, less if memory is short
-  int experts_per_token = 0;        // 0: the model's. Anything else changes the model, and is named in the output
-  std::string isa;                  // forces an instruction set; empty: the fastest
+  std::optional<DType>
+      cache_type;             // of keys and values: f16, bf16, f32 or i8 (8 bits); default: see default_cache_type()
+  int prefill_chunk = 0;      // prompt tokens computed at once; 0: 512, less if memory is short
+  int experts_per_token = 0;  // 0: the model's. Anything else changes the model, and is named in the output
+  std::string isa;            // forces an instruction set; empty: the fastest
 };
 
 }  // namespace sluice::model

@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "cache/available_memory.h"
 #include "cache/schedule_bound.h"
+#include "model/plan.h"
 
 namespace sluice::model {
 
@@ -56,16 +57,6 @@ std::string percent(std::uint64_t part, std::uint64_t whole) {
   return fmt::format("{:.1f}", whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
-/// Bytes of the matrix that makes logits.
-std::uint64_t head_bytes(const Model& model) {
-  std::uint64_t bytes = 0;
-  for (const char* tensor : {".weight", ".scales", ".biases"}) {
-    const stream::TensorInfo* info = model.checkpoint().find(model.spec().head + tensor);
-    if (info != nullptr) bytes += info->bytes;
-  }
-  return bytes;
-}
-
 /// The schedule bound of the recorded routes at the probed rates, in tokens per second; none if a rate is not known.
 std::optional<double> schedule_bound(const RunStatistics& s, const Model& model, const cache::RouteLog& log,
                                      std::size_t first_counted) {
@@ -73,7 +64,7 @@ std::optional<double> schedule_bound(const RunStatistics& s, const Model& model,
   if (s.rates.memory <= 0 || (s.rates.disk <= 0 && misses > 0)) return std::nullopt;
   const auto experts = static_cast<std::uint64_t>(s.model.moe_layers) * static_cast<std::uint64_t>(s.model.top_k);
   const cache::ScheduleModel schedule =
-      cache::even_schedule(s.model.moe_layers, s.model.token_dense_bytes, head_bytes(model),
+      cache::even_schedule(s.model.moe_layers, s.model.token_dense_bytes, head_bytes(model.checkpoint(), model.spec()),
                            s.model.token_expert_bytes / experts, misses > 0 ? s.decode_lookups.bytes_read / misses : 0);
   const cache::ScheduleRates rates{.disk = s.rates.disk > 0 ? s.rates.disk : std::numeric_limits<double>::infinity(),
                                    .memory = s.rates.memory,

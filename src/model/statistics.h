@@ -13,15 +13,9 @@
 #include "model/model.h"
 #include "model/rates.h"
 #include "model/routes/route_recorder.h"
+#include "model/setting_record.h"
 
 namespace sluice::model {
-
-/// A setting as it was used: value as text, and where it came from ("flag", "environment SLUICE_X", "default", ...).
-struct SettingRecord {
-  std::string name;
-  std::string value;
-  std::string origin;
-};
 
 /// A speed limit and the resource that sets it.
 struct Bound {

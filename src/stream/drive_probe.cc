@@ -119,7 +119,7 @@ DriveProbeCell visit_in_order(Reader& reader, const Buffer& buffer, std::span<co
 
 }  // namespace
 
-const DriveProbeCell* DriveProbe::best() const {
+const DriveProbeCell* DriveProbe::best() const& {
   const auto slower = [](const DriveProbeCell& a, const DriveProbeCell& b) {
     return a.bytes_per_second() < b.bytes_per_second();
   };

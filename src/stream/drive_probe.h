@@ -34,8 +34,9 @@ struct DriveProbeCell {
 struct DriveProbe {
   std::vector<DriveProbeCell> cells;  // those that were measured; bytes in flight ascend
 
-  /// The fastest cell; null if nothing could be read.
-  const DriveProbeCell* best() const;
+  /// The fastest cell, which the probe owns; null if nothing could be read.
+  const DriveProbeCell* best() const&;
+  const DriveProbeCell* best() && = delete;
   /// Its rate, or 0.
   double bytes_per_second() const;
 };

@@ -39,7 +39,7 @@ class RatesCacheTest : public ::testing::Test {
   double now_ = 1000;
 };
 
-constexpr Rates kRates{.disk = 1.5e9, .memory = 28e9, .disk_grid = {}, .age_seconds = {}};
+const Rates kRates{.disk = 1.5e9, .memory = 28e9, .drive = {}, .age_seconds = {}};
 
 TEST_F(RatesCacheTest, KeepsRatesByKeyWithTheirAge) {
   EXPECT_FALSE(cache().find("a"));
@@ -65,8 +65,8 @@ TEST_F(RatesCacheTest, KeepsRatesByKeyWithTheirAge) {
 }
 
 TEST_F(RatesCacheTest, UnknownRatesAreNotKept) {
-  cache().store("a", {.disk = 0, .memory = 1, .disk_grid = {}, .age_seconds = {}});
-  cache().store("a", {.disk = 1, .memory = 0, .disk_grid = {}, .age_seconds = {}});
+  cache().store("a", {.disk = 0, .memory = 1, .drive = {}, .age_seconds = {}});
+  cache().store("a", {.disk = 1, .memory = 0, .drive = {}, .age_seconds = {}});
   EXPECT_FALSE(fs::exists(file()));
 }
 
@@ -144,7 +144,7 @@ TEST(CachedRates, AreMeasuredOnceUnlessRefreshed) {
   EXPECT_GT(measured.disk, 0);
   EXPECT_GT(measured.memory, 0);
   EXPECT_FALSE(measured.age_seconds);
-  EXPECT_FALSE(measured.disk_grid.empty());
+  EXPECT_FALSE(measured.drive.cells.empty());
   now += 60;
   const auto reads = model->reader().stats().reads;
   const Rates cached = cached_rates(*model, cache, false);

@@ -98,7 +98,8 @@ TEST(ProbeDrive, IsBytesOverTimeInEveryCell) {
 TEST(ProbeDrive, TheBestCellIsTheOneThatSuitsTheDrive) {
   // A drive that wants large reads, and one that wants many.
   Probe large(40 * kMiB, [](const IoOp& op, std::size_t) { return 1e-3 + op.length / 4e9; });
-  EXPECT_EQ(large.run().best()->slice_bytes, 2 * kMiB);
+  const DriveProbe of_large = large.run();
+  EXPECT_EQ(of_large.best()->slice_bytes, 2 * kMiB);
   Probe many(40 * kMiB, [](const IoOp& op, std::size_t in_flight) {
     return (op.length / 1e9) / (in_flight > 64 ? 2 : 1) * (op.length > 128 * kKiB ? 2 : 1);
   });

@@ -113,7 +113,6 @@ MoeSpec moe(const Config& config, const std::string& module, const TensorLookup&
 
 ModelSpec nemotron_h_spec(const Config& config, const TensorLookup& tensors) {
   require_relu2(config);
-  if (config.boolean_or("tie_word_embeddings", false)) config.refuse("tie_word_embeddings", "false");
   if (config.has("sliding_window")) config.refuse("sliding_window", "null");
   if (config.boolean_or("use_bias", false) && !config.boolean_or("mamba_proj_bias", false)) {
     config.refuse("use_bias", "what mamba_proj_bias says");
@@ -148,6 +147,7 @@ ModelSpec nemotron_h_spec(const Config& config, const TensorLookup& tensors) {
         break;
     }
   }
+  if (config.boolean_or("tie_word_embeddings", false)) note_ignored(config, "tie_word_embeddings", spec);
   return spec;
 }
 

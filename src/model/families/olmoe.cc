@@ -7,7 +7,6 @@ namespace sluice::model {
 
 ModelSpec olmoe_spec(const Config& config, const TensorLookup&) {
   require_silu(config);
-  if (config.has("clip_qkv")) config.refuse("clip_qkv", "null");
   ModelSpec spec = backbone(config, "", true);
   const RotaryKeys rotary = rotary_keys(config, 10000);
   const bool bias = config.boolean_or("attention_bias", false);
@@ -30,6 +29,7 @@ ModelSpec olmoe_spec(const Config& config, const TensorLookup&) {
     moe.names = switch_mlp_names(name + ".mlp");
     add_decoder_layer(spec, l, name, std::move(mixer), std::move(moe));
   }
+  if (config.has("clip_qkv")) note_ignored(config, "clip_qkv", spec);
   return spec;
 }
 

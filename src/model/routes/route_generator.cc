@@ -18,8 +18,8 @@ namespace {
 
 // Fitted to: Qwen3-30B-A3B and Gemma with 6 of the model's 8 experts and gpt-oss with 2 of its 4, as those routes were
 // recorded; published hit rates of Qwen3-30B with 8 (a repetitive chat), Qwen3.6-35B, GLM-5.2 and Qwen3.5-397B with 10
-// and with 4. Qwen3.5-122B has no data and borrows the row of its smaller sibling of the same 256 experts; models with
-// a sigmoid router and balancing biases borrow that of Kimi-Linear, which routes alike.
+// and with 4; routes of the embedded model. Qwen3.5-122B has no data and borrows the row of its smaller sibling of the
+// same 256 experts; models with a sigmoid router and balancing biases borrow that of Kimi-Linear, which routes alike.
 constexpr std::array kProfiles = {
     //             name               layers experts k   popularity fast tokens slow tokens
     RoutingProfile{"qwen3-30b", 48, 128, 6, 1.34F, .68F, 1.2F, .78F, 8},
@@ -36,6 +36,7 @@ constexpr std::array kProfiles = {
     RoutingProfile{"nemotron-3-super-120b", 40, 512, 22, 1.01F, .98F, 1.9F, .87F, 31},
     RoutingProfile{"glm-5.2", 75, 256, 8, .92F, .94F, 2.5F, .62F, 9},
     RoutingProfile{"olmoe", 16, 64, 8, 1.04F, 1.45F, 2.9F, .17F, 12},
+    RoutingProfile{"inkwell-44m", 8, 32, 4, .43F, 1.22F, 1.0F, .16F, 9},
 };
 
 std::uint64_t next_random(std::uint64_t& state) {

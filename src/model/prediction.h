@@ -1,0 +1,72 @@
+// How fast a model can go at given rates, before it runs: from its sizes and from routes like its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "cache/eviction_policy.h"
+#include "cache/route_log.h"
+#include "model/plan.h"
+#include "model/rates.h"
+
+namespace sluice::model {
+
+/// What a token touches and reads.
+struct TokenSizes {
+  std::uint64_t dense_bytes = 0;         // dense weights touched, the head included
+  std::uint64_t head_bytes = 0;          // of them
+  std::uint64_t token_expert_bytes = 0;  // experts touched, all layers
+  std::uint64_t expert_bytes = 0;        // of one expert, on average over layers; 0 for dense models
+  std::uint64_t read_bytes = 0;          // read for one missing expert, aligned windows included; likewise
+};
+
+TokenSizes token_sizes(const ModelPlan& plan);
+
+/// Routes that stand for those of a run; one decode step is one token.
+struct PlanRoutes {
+  std::string origin;             // for people: where they come from
+  cache::RouteLog log;            // empty for dense models
+  std::size_t first_counted = 0;  // request; what is before it fills the slots
+};
+
+/// Routes as the nearest profile makes them (routes/nearest_profile.h), at least as many tokens as a prefill chunk has,
+/// up to 512. Always the same for the same plan.
+PlanRoutes generated_routes(const ModelPlan& plan);
+
+/// Routes from a file (routes/parse_trace.h). Throws Error naming the file if it is not one of this model's, as far as
+/// its layers, experts and experts per token tell, or has no decode step.
+PlanRoutes recorded_routes(const ModelPlan& plan, const std::filesystem::path& file);
+
+/// Decode once the slots have filled.
+struct DecodePrediction {
+  int slots_per_layer = 0;
+  std::optional<double> hit_rate;  // none for dense models
+  double bytes_read = 0;           // per token, from the disk
+  double disk_seconds = 0;         // per token, if nothing but the disk took time
+  double memory_seconds = 0;       // likewise
+  double tok_per_s = 0;            // the schedule bound (cache/schedule_bound.h), without lookahead; 0 unknown
+
+  /// "disk" or "memory", whichever takes longer.
+  std::string_view binding() const { return disk_seconds > memory_seconds ? "disk" : "memory"; }
+};
+
+DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes, int slots,
+                                const cache::PolicyEntry& policy);
+
+/// A prompt that finds its experts in no slot: each distinct expert of a chunk is read once. Computing is left out,
+/// though it is what takes most of a prefill on a fast disk.
+struct PrefillPrediction {
+  int tokens = 0;                       // of a chunk: as many as the routes have, if that is fewer
+  double distinct_experts = 0;          // per layer
+  double bytes_read = 0;                // per chunk
+  double tok_per_s = 0;                 // 0 unknown
+  std::string_view binding = "memory";  // "disk" or "memory"
+};
+
+PrefillPrediction predict_prefill(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes,
+                                  int chunk_tokens);
+
+}  // namespace sluice::model

@@ -1,0 +1,182 @@
+// Speeds by hand over routes that are written out, then of real checkpoints.
+#include "model/prediction.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "base/error.h"
+
+namespace sluice::model {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+const std::filesystem::path kEmbedded = std::filesystem::path(SLUICE_SOURCE_DIR) / "models/inkwell-44m";
+const std::filesystem::path kModels = std::filesystem::path(SLUICE_SOURCE_DIR) / "tests/data/models";
+
+const cache::PolicyEntry& lru() { return cache::eviction_policy("lru"); }
+
+Rates rates(double disk, double memory) {
+  Rates result;
+  result.disk = disk;
+  result.memory = memory;
+  return result;
+}
+
+/// One layer of 4 experts, one per token, asked for in turn 0 1 2 0 1 2 ...; the first 3 steps fill the slots.
+PlanRoutes in_turn(int steps) {
+  PlanRoutes routes{.origin = "test", .log = cache::RouteLog(1, 4), .first_counted = 3};
+  for (std::uint16_t step = 0; step < steps; ++step) {
+    const std::uint16_t id = step % 3;
+    routes.log.add(0, cache::Phase::decode, step, {&id, 1});
+  }
+  return routes;
+}
+
+constexpr TokenSizes kSizes{
+    .dense_bytes = 1000, .head_bytes = 400, .token_expert_bytes = 200, .expert_bytes = 200, .read_bytes = 300};
+
+TEST(PredictDecode, WithoutHitsEveryTokenWaitsForTheDisk) {
+  const DecodePrediction p = predict_decode(kSizes, rates(100, 1000), in_turn(30), 2, lru());
+  EXPECT_EQ(p.slots_per_layer, 2);
+  EXPECT_EQ(p.hit_rate, 0);
+  EXPECT_DOUBLE_EQ(p.bytes_read, 300);
+  EXPECT_DOUBLE_EQ(p.disk_seconds, 3);
+  EXPECT_DOUBLE_EQ(p.memory_seconds, 1.2);
+  EXPECT_EQ(p.binding(), "disk");
+  // Dense weights before the router, the read, the expert, the head: nothing overlaps.
+  EXPECT_DOUBLE_EQ(p.tok_per_s, 1 / (0.6 + 3 + 0.2 + 0.4));
+}
+
+TEST(PredictDecode, WithEnoughSlotsTheMemoryDecides) {
+  for (const int slots : {3, 4, 9}) {
+    const DecodePrediction p = predict_decode(kSizes, rates(100, 1000), in_turn(30), slots, lru());
+    EXPECT_EQ(p.hit_rate, 1);
+    EXPECT_EQ(p.bytes_read, 0);
+    EXPECT_EQ(p.binding(), "memory");
+    EXPECT_DOUBLE_EQ(p.tok_per_s, 1 / 1.2);
+  }
+}
+
+TEST(PredictDecode, AllExpertsInSlotsReadNothingWhateverTheRoutesStillMeet) {
+  PlanRoutes routes = in_turn(30);
+  const std::uint16_t unseen = 3;
+  routes.log.add(0, cache::Phase::decode, 30, {&unseen, 1});
+  EXPECT_LT(predict_decode(kSizes, rates(100, 1000), routes, 3, lru()).hit_rate, 1);
+  EXPECT_EQ(predict_decode(kSizes, rates(100, 1000), routes, 4, lru()).hit_rate, 1);
+  EXPECT_DOUBLE_EQ(predict_decode(kSizes, rates(100, 1000), routes, 4, lru()).tok_per_s, 1 / 1.2);
+}
+
+TEST(PredictDecode, ADenseModelTouchesAllItsWeights) {
+  const TokenSizes dense{.dense_bytes = 1000, .head_bytes = 400};
+  const PlanRoutes none{.origin = "", .log = cache::RouteLog(0, 0)};
+  const DecodePrediction p = predict_decode(dense, rates(0, 500), none, 0, lru());
+  EXPECT_FALSE(p.hit_rate);
+  EXPECT_DOUBLE_EQ(p.tok_per_s, 0.5);
+  EXPECT_EQ(p.binding(), "memory");
+}
+
+TEST(PredictDecode, UnknownRatesGiveNoSpeed) {
+  EXPECT_EQ(predict_decode(kSizes, rates(100, 0), in_turn(30), 2, lru()).tok_per_s, 0);
+  EXPECT_EQ(predict_decode(kSizes, rates(0, 100), in_turn(30), 2, lru()).tok_per_s, 0);
+}
+
+TEST(PredictPrefill, ReadsEachDistinctExpertOnce) {
+  const PrefillPrediction p = predict_prefill(kSizes, rates(100, 1000), in_turn(30), 10);
+  EXPECT_EQ(p.tokens, 10);
+  EXPECT_EQ(p.distinct_experts, 3);
+  EXPECT_EQ(p.bytes_read, 900);
+  EXPECT_EQ(p.binding, "disk");
+  EXPECT_DOUBLE_EQ(p.tok_per_s, 10 / 9.0);
+  EXPECT_EQ(predict_prefill(kSizes, rates(100, 1000), in_turn(30), 2).distinct_experts, 2);
+  const PrefillPrediction fast = predict_prefill(kSizes, rates(1e6, 1000), in_turn(30), 10);
+  EXPECT_EQ(fast.binding, "memory");
+  EXPECT_DOUBLE_EQ(fast.tok_per_s, 10 / 1.6);
+}
+
+TEST(PredictPrefill, AChunkIsNoLongerThanTheRoutes) {
+  EXPECT_EQ(predict_prefill(kSizes, rates(100, 1000), in_turn(30), 512).tokens, 30);
+}
+
+TEST(TokenSizes, CountWindowsOfReads) {
+  const ModelPlan plan(kEmbedded, {});
+  const TokenSizes sizes = token_sizes(plan);
+  EXPECT_EQ(sizes.dense_bytes, plan.token_dense_bytes());
+  EXPECT_EQ(sizes.token_expert_bytes, sizes.expert_bytes * 8 * 4);  // layers, experts per token
+  EXPECT_GT(sizes.head_bytes, 0U);
+  EXPECT_LT(sizes.head_bytes, sizes.dense_bytes);
+  EXPECT_GT(sizes.read_bytes, sizes.expert_bytes);
+  EXPECT_LT(sizes.read_bytes, sizes.expert_bytes + 9 * 8 * kKiB);
+}
+
+TEST(GeneratedRoutes, HaveTheShapeOfTheModel) {
+  const ModelPlan plan(kEmbedded, {});
+  const PlanRoutes routes = generated_routes(plan);
+  EXPECT_THAT(routes.origin, AllOf(HasSubstr("512 tokens"), HasSubstr("inkwell-44m")));
+  EXPECT_EQ(routes.log.layers(), 8);
+  EXPECT_EQ(routes.log.experts(), 32);
+  EXPECT_EQ(routes.log.size(), 512U * 8);
+  EXPECT_EQ(routes.log[0].ids.size(), 4U);
+  EXPECT_EQ(routes.first_counted, 64U * 8);
+  RuntimeSettings settings;
+  settings.prefill_chunk = 1;
+  EXPECT_EQ(generated_routes(ModelPlan(kEmbedded, settings)).log.size(), 320U * 8);
+}
+
+TEST(GeneratedRoutes, ADenseModelHasNone) {
+  const ModelPlan plan(kModels / "qwen3-affine4-gs64", {});
+  EXPECT_EQ(generated_routes(plan).log.layers(), 0);
+  EXPECT_EQ(token_sizes(plan).read_bytes, 0U);
+}
+
+class RecordedRoutesTest : public ::testing::Test {
+ protected:
+  ~RecordedRoutesTest() override { std::filesystem::remove(file_); }
+
+  /// `steps` steps of `layers` layers with experts 0, 1, ... in each.
+  const std::filesystem::path& write(int steps, int layers, int phase, int top_k = 4) {
+    std::ofstream out(file_);
+    out << "phase,step,layer,expert\n";
+    for (int step = 0; step < steps; ++step) {
+      for (int layer = 0; layer < layers; ++layer) {
+        for (int k = 0; k < top_k; ++k) out << phase << ',' << step << ',' << layer << ',' << (step + k) % 32 << '\n';
+      }
+    }
+    return file_;
+  }
+  std::string refusal(const std::filesystem::path& file) const {
+    try {
+      recorded_routes(plan_, file);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  const ModelPlan plan_{kEmbedded, {}};
+  const std::filesystem::path file_ = ::testing::TempDir() + "sluice_prediction_routes.csv";
+};
+
+TEST_F(RecordedRoutesTest, AreThoseOfTheFile) {
+  const PlanRoutes routes = recorded_routes(plan_, write(70, 8, 1));
+  EXPECT_THAT(routes.origin, HasSubstr(file_.string()));
+  EXPECT_EQ(routes.log.size(), 70U * 8);
+  EXPECT_EQ(routes.first_counted, 32U * 8);
+  EXPECT_EQ(recorded_routes(plan_, write(50, 8, 1)).first_counted, 0U) << "too short to leave any out";
+}
+
+TEST_F(RecordedRoutesTest, OfAnotherModelAreRefused) {
+  EXPECT_THAT(refusal(write(4, 7, 1)),
+              AllOf(HasSubstr(file_.string()), HasSubstr("7 layers"), HasSubstr("expected 8")));
+  EXPECT_THAT(refusal(write(4, 8, 1, 3)), HasSubstr("3 per token"));
+  EXPECT_THAT(refusal(write(4, 8, 0)), HasSubstr("prompts only"));
+  EXPECT_THAT(refusal("/nowhere.csv"), HasSubstr("/nowhere.csv"));
+}
+
+}  // namespace
+}  // namespace sluice::model
