@@ -71,7 +71,7 @@ std::string memory_table(const ModelChoice& choice, const model::RuntimeSettings
 /// What a run with these settings would do here, or why it would not.
 std::string here_text(const ModelChoice& choice, const model::RuntimeSettings& settings) {
   try {
-    const model::ModelPlan plan(choice.directory, settings);
+    const model::ModelPlan plan(choice.directory, settings, true);
     if (plan.experts.empty()) return fmt::format("here       {}\n", format_bytes(plan.budget.total_bytes()));
     return fmt::format("here       {} slots per layer, {} ({})\n", plan.budget.slots_per_layer,
                        format_bytes(plan.budget.total_bytes()), plan.budget.origin);

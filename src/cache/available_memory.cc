@@ -1,6 +1,7 @@
 #include "cache/available_memory.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -132,6 +133,13 @@ std::optional<std::uint64_t> parse_stall_microseconds(std::string_view pressure)
   return total;
 }
 
+std::optional<std::uint64_t> parse_resident_pages(std::string_view statm) {
+  const std::size_t begin = statm.find(' ');
+  if (begin == std::string_view::npos) return std::nullopt;
+  statm.remove_prefix(begin + 1);
+  return parse_number(statm.substr(0, statm.find(' ')));
+}
+
 std::optional<std::uint64_t> parse_huge_page_bytes(std::string_view smaps_rollup) {
   return parse_kib_line(smaps_rollup, "AnonHugePages:");
 }
@@ -142,6 +150,8 @@ MemoryPressure read_memory_pressure(const std::filesystem::path& root) {
   getrusage(RUSAGE_SELF, &usage);
   pressure.major_faults = static_cast<std::uint64_t>(usage.ru_majflt);
   pressure.available = available_memory(root);
+  pressure.resident_bytes = parse_resident_pages(read_text(root / "proc/self/statm").value_or("")).value_or(0) *
+                            static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   const std::string membership = read_text(root / "proc/self/cgroup").value_or("");
   for (const auto& directory : cgroup_directories("memory", membership, root / "sys/fs/cgroup")) {
     pressure.stall_microseconds = parse_stall_microseconds(read_text(directory / "memory.pressure").value_or(""));

@@ -20,6 +20,7 @@ struct MemoryPressure {
   std::uint64_t major_faults = 0;                   // page faults of this process that waited for a disk
   std::optional<std::uint64_t> stall_microseconds;  // in which some task waited for memory; nothing if not told
   AvailableMemory available;
+  std::uint64_t resident_bytes = 0;  // of this process
 };
 
 /// The least of MemAvailable and what every control group on the way to the root has left (version 2 and the memory
@@ -27,8 +28,8 @@ struct MemoryPressure {
 /// `root` stands for "/" in tests. Throws Error if the kernel tells nothing.
 AvailableMemory available_memory(const std::filesystem::path& root = "/");
 
-/// Major faults of this process, available_memory(), and the stall time of the innermost control group that tells it
-/// (version 2), else of the machine. Takes under 0.1 ms. Throws as available_memory() does.
+/// Major faults and resident bytes of this process, available_memory(), and the stall time of the innermost control
+/// group that tells it (version 2), else of the machine. Takes under 0.1 ms. Throws as available_memory() does.
 MemoryPressure read_memory_pressure(const std::filesystem::path& root = "/");
 
 /// Bytes of this process that lie on transparent huge pages; nothing if the kernel does not tell.
@@ -42,6 +43,9 @@ std::optional<std::uint64_t> parse_cgroup_limit(std::string_view text);
 
 /// `total` of the "some" line of a PSI file (/proc/pressure/memory, memory.pressure).
 std::optional<std::uint64_t> parse_stall_microseconds(std::string_view pressure);
+
+/// Pages of a process in memory, from its /proc/PID/statm.
+std::optional<std::uint64_t> parse_resident_pages(std::string_view statm);
 
 /// AnonHugePages of /proc/PID/smaps_rollup in bytes.
 std::optional<std::uint64_t> parse_huge_page_bytes(std::string_view smaps_rollup);

@@ -112,7 +112,16 @@ Budget plan_budget(const BudgetRequest& request) {
     origin = fmt::format("{} of {} available memory", format_bytes(*limit), format_bytes(request.available_bytes));
   }
 
-  const int slots = slots_given ? std::min(slots_asked, most) : largest_slots(request, floor, most, *limit);
+  // More than what is available would be paged in and out, or end the process, at many times the cost of a miss: what
+  // was asked for is an upper limit. Only the floor is tried all the same.
+  const bool memory_lowered = request.hold_to_available && !slots_given && request.memory_limit &&
+                              *limit > request.available_bytes &&
+                              itemise(request, floor, 1).total_bytes() <= request.available_bytes;
+  if (memory_lowered) limit = request.available_bytes;
+  const int slots_most = std::min(slots_asked, most);
+  const int slots_fitting = slots_given ? largest_slots(request, floor, slots_most, request.available_bytes)
+                                        : largest_slots(request, floor, most, *limit);
+  const int slots = slots_given && (limit || !request.hold_to_available) ? slots_most : slots_fitting;
   const int chunk = limit ? largest_chunk(request, slots, *limit) : request.wanted_chunk_tokens;
   if (chunk == 0) fail_not_enough(request, itemise(request, slots, 1), origin);
 
@@ -120,19 +129,28 @@ Budget plan_budget(const BudgetRequest& request) {
   budget.limit_bytes = limit;
   budget.origin = std::move(origin);
   if (slots_given && slots < slots_asked) {
-    budget.notices.push_back(
-        fmt::format("requested --cache-slots {}, got {} because {}", slots_asked, slots,
-                    most == 0 ? "the model has no routed experts" : "a layer has no more experts"));
+    const std::string reason = most == 0             ? "the model has no routed experts"
+                               : slots == slots_most ? "a layer has no more experts"
+                                                     : fmt::format("with more than the {} available the machine pages",
+                                                                   format_bytes(request.available_bytes));
+    budget.notices.push_back(fmt::format("requested --cache-slots {}, got {} because {}", slots_asked, slots, reason));
+  }
+  if (memory_lowered) {
+    budget.notices.push_back(fmt::format("requested --memory {}, got {} because no more is available",
+                                         format_bytes(*request.memory_limit), format_bytes(*limit)));
   }
   if (chunk < request.wanted_chunk_tokens) {
     budget.notices.push_back(
         fmt::format("requested a prefill chunk of {} tokens, got {} because no more fit into memory",
                     request.wanted_chunk_tokens, chunk));
   }
-  if (!limit && budget.total_bytes() > request.available_bytes) {
-    budget.notices.push_back(fmt::format("--cache-slots {} needs {} in all, but {} are available: the machine may page",
-                                         slots_asked, format_bytes(budget.total_bytes()),
-                                         format_bytes(request.available_bytes)));
+  const bool asked_for = slots_given || request.memory_limit;
+  if (asked_for && budget.total_bytes() > request.available_bytes) {
+    const std::string asked = slots_given ? fmt::format("--cache-slots {}", slots_asked)
+                                          : fmt::format("--memory {}", format_bytes(*request.memory_limit));
+    budget.notices.push_back(
+        fmt::format("{}: {} in all, but {} are available: if memory runs short, slots are given back", asked,
+                    format_bytes(budget.total_bytes()), format_bytes(request.available_bytes)));
   }
   return budget;
 }

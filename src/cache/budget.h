@@ -24,6 +24,7 @@ struct BudgetRequest {
   std::optional<std::uint64_t> memory_limit;  // --memory, bytes: covers everything below
   std::optional<int> cache_slots;             // --cache-slots, per layer
   std::uint64_t available_bytes = 0;          // what the machine has left, see available_memory()
+  bool hold_to_available = false;             // the other two too; not to find out what a larger machine would do
 
   std::uint64_t dense_bytes = 0;              // weights that are always resident
   std::uint64_t kv_bytes = 0;                 // keys and values of the full context
@@ -60,6 +61,7 @@ struct Budget {
 ///  - `cache_slots` alone: that many, clipped to the experts there are, whatever it takes.
 ///  - `memory_limit`: as many slots as fit beside everything else. All experts if they fit, else a whole multiple of
 ///    top_k: a token's working set is used or missed as one. With `cache_slots` too, those have to fit.
+///  - with either and `hold_to_available`: no more than what is available, except for the floor, and a notice.
 ///  - neither: as with a limit of the available bytes minus a reserve of 1 GiB or 10 %, whichever is more, but never
 ///    more than half: a small machine with a small model shall work as well.
 /// The prefill chunk has its wanted size as long as the floor of the slots fits beside it, because a bigger chunk reads

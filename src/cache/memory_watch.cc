@@ -22,7 +22,10 @@ constexpr std::uint64_t kHighOverLow = 3;
 // A run that has all it needs in memory has no major faults; at 0.1 ms each, this many are a hundredth of the time.
 constexpr double kFaultsPerSecond = 100;
 constexpr double kStallShare = 0.1;  // of the time, some task waits for memory
-constexpr int kPagingSamples = 2;    // one may be the first touch of a part of the program
+constexpr int kPagingSamples = 3;    // fewer may be the first touch of a part of the program
+
+// What others take between two samples counts this often: a sample, its answer, and one to spare.
+constexpr std::uint64_t kSamplesAhead = 3;
 
 constexpr int kShrinkFraction = 8;
 constexpr int kGrowFraction = 16;
@@ -34,6 +37,14 @@ std::uint64_t low_mark(const AvailableMemory& available) {
   return available.limited_group ? kGroupLowMark : kMachineLowMark;
 }
 std::uint64_t high_mark(const AvailableMemory& available) { return kHighOverLow * low_mark(available); }
+
+/// Bytes by which less is available, other than through this process: its own growth was planned.
+std::uint64_t taken_by_others(const MemoryPressure& before, const MemoryPressure& after) {
+  if (before.available.origin != after.available.origin) return 0;  // of another group
+  const std::uint64_t had = before.available.bytes + before.resident_bytes;
+  const std::uint64_t has = after.available.bytes + after.resident_bytes;
+  return had > has ? had - has : 0;
+}
 
 /// Of a counter. One that went back is another group's: the process was moved.
 double growth(std::uint64_t before, std::uint64_t after) {
@@ -79,8 +90,9 @@ std::optional<MemoryWatch::Advice> MemoryWatch::poll() {
   const bool paging = faults / passed >= kFaultsPerSecond || (stalled >= kStallShare && ours);
   paging_samples_ = paging ? paging_samples_ + 1 : 0;
 
-  if (available.bytes < low_mark(available)) {
-    const std::uint64_t missing = high_mark(available) - available.bytes;
+  const std::uint64_t ahead = before ? kSamplesAhead * taken_by_others(*before, sample) : 0;
+  if (available.bytes < low_mark(available) + ahead) {
+    const std::uint64_t missing = high_mark(available) + 2 * ahead - available.bytes;
     const std::uint64_t rows = (missing + slots_.row_bytes - 1) / slots_.row_bytes;
     const int kept = rows < static_cast<std::uint64_t>(in_use_) ? in_use_ - static_cast<int>(rows) : 0;
     return shrink(kept, now, fmt::format("{} available ({})", format_bytes(available.bytes), available.origin));

@@ -23,15 +23,15 @@ struct WatchedSlots {
 /// has been over for a while. Used by one thread.
 ///
 /// Two signs, and an answer to each:
-///  - Little is available: less than a low mark. The cache gives back at once what is missing to the high mark.
-///  - Paging: major faults, or tasks stalled for memory, in two samples in a row. How much is missing is not known, so
-///  an
-///    eighth of the slots goes, again and again while it lasts: from any size to a tenth in 18 samples, 5 seconds.
+///  - Little is available: less than a low mark. The cache gives back at once what is missing to the high mark. While
+///    others take memory, both marks rise by what they take before an answer can help.
+///  - Paging: major faults, or tasks stalled for memory, in three samples in a row. How much is missing is not known:
+///    an eighth of the slots goes, again and again while it lasts, from any size to a tenth in 20 samples, 2 seconds.
 ///    Stalls alone do not count, because they may be another program's that its own limit holds: the process must have
 ///    faulted too, or little more than the low mark be available.
 ///
 /// Why it does not swing: it grows only after a wait without a sign, by a sixteenth, and only if the high mark is still
-/// available afterwards, so that no growth crosses the low mark by itself, which is three times lower. A sign soon
+/// available afterwards, so that no growth crosses the low mark by itself, a third of the high one. A sign soon
 /// after a growth says that the growth was too much: the wait then doubles, up to five minutes, so that probing for a
 /// limit that is only seen by paging costs about a second in five minutes. Five calm minutes set it back.
 class MemoryWatch {
@@ -63,8 +63,7 @@ class MemoryWatch {
   double wait_;                         // of calm before it grows
 };
 
-/// Reading takes tens of microseconds, so this costs nothing; and in it even a fast allocator takes no more than the
-/// low mark of a machine.
-inline constexpr double kSampleSeconds = 0.25;
+/// Reading takes a tenth of a millisecond, so this costs a thousandth of the time.
+inline constexpr double kSampleSeconds = 0.1;
 
 }  // namespace sluice::cache

@@ -12,10 +12,11 @@
 namespace sluice::cache {
 namespace {
 
-// A policy that knows nothing of these experts would let the first misses replace them in the order of their ids. So it
-// is told of lookups in proportion to their heat, up to as many as decayed frequency remembers of an expert that every
-// token uses: 12 steps of half-life / ln 2, about 17.
-constexpr double kMostTouches = 17;
+// A policy that knows nothing of these experts would let the first misses replace them in the order of their ids, so it
+// is told of lookups in proportion to their heat. Few: the run's own lookups say more about it than all runs before.
+// With 17, as many as decayed frequency would remember of an expert that every token uses, decode lost up to 9 points
+// of hits to a cold start; with 2 it is level or better (docs/performance.md).
+constexpr double kMostTouches = 2;
 
 /// Experts with any heat, hottest first, at most `count`.
 std::vector<int> hottest(std::span<const double> heat, int count) {

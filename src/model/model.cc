@@ -63,7 +63,8 @@ void Model::State::load(const LoadProgress& progress) {
 
 void Model::State::prepare_heat(bool from_file) {
   heat.checkpoint = checkpoint_identity(plan->checkpoint);
-  heat.model = plan->checkpoint.directory().lexically_normal().filename().string();
+  const std::filesystem::path directory = plan->checkpoint.directory().lexically_normal();
+  heat.model = (directory.has_filename() ? directory : directory.parent_path()).filename().string();
   std::vector<int> experts;
   for (int layer = 0; layer < cache->layers(); ++layer) experts.push_back(cache->experts(layer));
   if (from_file) {
@@ -105,8 +106,8 @@ std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const
                                    const LoadProgress& progress) {
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<Model> model(new Model);
-  model->state_ =
-      std::make_unique<State>(std::make_unique<ModelPlan>(directory, settings), settings, chosen_threads(settings));
+  model->state_ = std::make_unique<State>(std::make_unique<ModelPlan>(directory, settings, true), settings,
+                                          chosen_threads(settings));
   State& state = *model->state_;
   state.load(progress);
 

@@ -115,8 +115,9 @@ std::optional<std::string> skipped_notice(const stream::Checkpoint& checkpoint) 
   return fmt::format("text only: {} tensors for pictures and sound are skipped ({})", count, format_bytes(bytes));
 }
 
-cache::BudgetRequest request_budget(const ModelPlan& plan, const RuntimeSettings& settings) {
+cache::BudgetRequest request_budget(const ModelPlan& plan, const RuntimeSettings& settings, bool to_run) {
   cache::BudgetRequest request;
+  request.hold_to_available = to_run;
   request.memory_limit = settings.memory;
   request.cache_slots = settings.cache_slots;
   request.available_bytes = cache::available_memory().bytes;
@@ -152,7 +153,7 @@ DType default_cache_type(const ModelSpec& spec) {
   return position_bytes <= kExactPositionBytes ? DType::f32 : DType::f16;
 }
 
-ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettings& settings)
+ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettings& settings, bool to_run)
     : config(Config::load(directory)),
       checkpoint(stream::Checkpoint::open(directory)),
       spec(build_spec(config, [this](std::string_view name) { return checkpoint.find(name); })),
@@ -177,7 +178,7 @@ ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettin
   }
   notices.insert(notices.end(), spec.notices.begin(), spec.notices.end());
   if (auto notice = skipped_notice(checkpoint)) notices.push_back(std::move(*notice));
-  budget_request = request_budget(*this, settings);
+  budget_request = request_budget(*this, settings, to_run);
   budget = cache::plan_budget(budget_request);
   notices.insert(notices.end(), budget.notices.begin(), budget.notices.end());
 }

@@ -25,8 +25,9 @@ inline constexpr int kLogitRows = 8;
 /// Everything known about a checkpoint without its tensor data. Not movable: its parts refer to each other.
 struct ModelPlan {
   /// Reads config.json and the safetensors headers, checks every tensor the model needs, and divides memory by
-  /// `settings`. Throws Error naming the file, key, tensor or flag.
-  ModelPlan(const std::filesystem::path& directory, const RuntimeSettings& settings);
+  /// `settings`: what this machine has limits it if it is `to_run` here, whatever they ask for. Throws Error naming the
+  /// file, key, tensor or flag.
+  ModelPlan(const std::filesystem::path& directory, const RuntimeSettings& settings, bool to_run = false);
   ModelPlan(const ModelPlan&) = delete;
   ModelPlan& operator=(const ModelPlan&) = delete;
 

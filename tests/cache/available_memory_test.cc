@@ -140,6 +140,13 @@ TEST(StallMicroseconds, IsTheTotalOfTheSomeLine) {
   EXPECT_EQ(parse_stall_microseconds(""), std::nullopt);
 }
 
+TEST(ResidentPages, AreTheSecondNumber) {
+  EXPECT_EQ(parse_resident_pages("1000 250 30 4 0 500 0\n"), 250u);
+  EXPECT_EQ(parse_resident_pages("1000"), std::nullopt);
+  EXPECT_EQ(parse_resident_pages("1000 x 3"), std::nullopt);
+  EXPECT_GT(read_memory_pressure().resident_bytes, kMiB);
+}
+
 TEST(HugePageBytes, AreReadFromTheRollup) {
   EXPECT_EQ(parse_huge_page_bytes("00400000-7fff ---p 0 00:00 0 [rollup]\nRss: 9 kB\nAnonHugePages:    2048 kB\n"),
             2 * kMiB);

@@ -218,11 +218,49 @@ TEST(Budget, SaysWhereTheSlotsComeFromAndWhatWasNotAsRequested) {
   EXPECT_THAT(plan_budget(request).notices, ::testing::ElementsAre(HasSubstr("prefill chunk of 512 tokens, got 272")));
 }
 
-TEST(Budget, WarnsWhenExplicitSlotsAreMoreThanTheMachineHas) {
+TEST(Budget, ExplicitSlotsAreHeldToWhatTheMachineHas) {
   BudgetRequest request = small_model();
+  request.hold_to_available = true;
   request.cache_slots = 32;
   request.available_bytes = 600 * kMiB;
-  EXPECT_THAT(plan_budget(request).notices, ::testing::ElementsAre(HasSubstr("may page")));
+  const Budget budget = plan_budget(request);
+  EXPECT_EQ(budget.slots_per_layer, 28) << "whole working sets";
+  EXPECT_LE(budget.total_bytes(), request.available_bytes);
+  EXPECT_THAT(budget.notices,
+              ::testing::ElementsAre(HasSubstr("requested --cache-slots 32, got 28 because with more")));
+}
+
+TEST(Budget, AnExplicitSizeIsHeldToWhatTheMachineHas) {
+  BudgetRequest request = small_model();
+  request.hold_to_available = true;
+  request.memory_limit = 4 * kGiB;
+  request.available_bytes = 600 * kMiB;
+  const Budget budget = plan_budget(request);
+  EXPECT_EQ(budget.limit_bytes, 600 * kMiB);
+  EXPECT_LE(budget.total_bytes(), request.available_bytes);
+  EXPECT_THAT(budget.notices, ::testing::ElementsAre(HasSubstr("requested --memory 4.00 GiB, got 600 MiB")));
+}
+
+TEST(Budget, TheFloorIsTriedWhateverIsAvailable) {
+  BudgetRequest request = small_model();
+  request.hold_to_available = true;
+  request.available_bytes = 100 * kMiB;
+  request.cache_slots = 8;
+  const Budget by_slots = plan_budget(request);
+  EXPECT_EQ(by_slots.slots_per_layer, 4);
+  EXPECT_THAT(by_slots.notices, ::testing::Contains(HasSubstr("slots are given back")));
+  request.cache_slots.reset();
+  request.memory_limit = 400 * kMiB;
+  EXPECT_THAT(plan_budget(request).notices, ::testing::Contains(HasSubstr("slots are given back")));
+}
+
+TEST(Budget, StagingIsPartOfIt) {
+  BudgetRequest request = small_model();
+  request.memory_limit = kBesideSlots + 80 * kMiB;
+  EXPECT_EQ(plan_budget(request).slots_per_layer, 8);
+  request.staging_slots = 1;
+  EXPECT_EQ(plan_budget(request).slots_per_layer, 4) << "the next whole working set";
+  EXPECT_EQ(plan_budget(request).staging_bytes, kMiB);
 }
 
 }  // namespace

@@ -143,7 +143,12 @@ TEST(Run, StatisticsHaveEveryPromisedName) {
                            "/memory/kv_bytes",
                            "/memory/budget_bytes",
                            "/memory/rss_peak_bytes",
-                           "/memory/major_faults"}) {
+                           "/memory/major_faults",
+                           "/memory/huge_page_bytes",
+                           "/memory/slots_retired",
+                           "/memory/slots_restored",
+                           "/load/slots_filled",
+                           "/load/slots_filled_bytes"}) {
     EXPECT_TRUE(statistics.contains(json::json_pointer(name))) << name;
   }
   EXPECT_EQ(statistics["settings"]["seed"]["value"], "3");

@@ -73,7 +73,7 @@ TEST(Settings, EveryFlagHasItsVariable) {
       {"io", "pread"},         {"policy", "lru"},      {"prefetch", "off"},      {"experts-per-token", "2"},
       {"moe-path", "stacked"}, {"activations", "f32"}, {"cache-type", "bf16"},   {"prefill-chunk", "64"},
       {"stream-experts", "1"}, {"stats", "1"},         {"stats-json", "a.json"}, {"route-trace", "a.trace"},
-      {"probe", "1"},          {"quiet", "1"}};
+      {"probe", "1"},          {"quiet", "1"},         {"heat", "a.json"}};
   for (const SettingRow& row : setting_table()) {
     if (!row.has_flag) continue;
     ASSERT_TRUE(values.contains(row.name)) << "no example for " << row.name;
