@@ -17,8 +17,8 @@ std::string closing_text(const model::RunStatistics& statistics);
 /// Throws Error now if --stats-json, --route-trace or --heat was given and cannot be written later.
 void check_output_files(const Settings& settings);
 
-/// Writes --heat, gathers statistics, writes --stats-json, and prints to stderr: the full text with --stats, else the closing lines
-/// unless --quiet. Throws Error if the file cannot be written.
+/// Writes --heat, gathers statistics, writes --stats-json, and prints to stderr: the full text with --stats, else the
+/// closing lines unless --quiet. Throws Error if the file cannot be written.
 void report(model::Model& model, const model::GenerateResult& generation, const Settings& settings,
             model::RouteRecorder& routes);
 

@@ -57,7 +57,7 @@ class RouteHistory {
   RouteLog log_;
   std::vector<std::size_t> step_begin_;  // of each step: its first request
   std::uint64_t last_step_ = 0;
-  bool complete_ = true;         // nothing was forgotten
+  bool complete_ = true;          // nothing was forgotten
   std::size_t counted_from_ = 0;  // request
 };
 

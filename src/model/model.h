@@ -62,7 +62,7 @@ struct ModelInfo {
   std::uint64_t token_expert_bytes = 0;  // expert bytes one decoded token touches
   std::string slots_origin;              // why there are that many slots
   double load_seconds = 0;
-  cache::WarmStart warm_start;  // slots filled during load
+  cache::WarmStart warm_start;       // slots filled during load
   std::vector<std::string> notices;  // "requested X, got Y because Z": settings without effect, for the user
 };
 

@@ -29,7 +29,7 @@ struct Pass {
   std::span<const PassRow> rows;  // [T]; rows of a sequence stand together, in order of position
   int hidden = 0;
   float norm_eps = 0;
-  MoeExecutor* moe = nullptr;               // null for dense models
+  MoeExecutor* moe = nullptr;                     // null for dense models
   const RouteObserver* observer = nullptr;        // may be empty
   const RouteOverride* route_override = nullptr;  // likewise
   cache::Phase phase = cache::Phase::decode;
