@@ -1,7 +1,6 @@
 #include "load_model.h"
 
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -10,18 +9,12 @@
 #include <utility>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "progress.h"
 
 namespace sluice::tools {
 namespace {
-
-void write_stderr(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stderr);
-  std::fflush(stderr);
-}
 
 /// Slots of the embedded model: fewer than its 32 experts.
 constexpr int kEmbeddedSlots = 12;
@@ -48,8 +41,7 @@ EffectiveSettings effective_settings(const model::Model& model) {
 std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory, Settings& settings,
                                          const Environment& environment) {
   if (settings.quiet) log::set_level(log::Level::error);
-  const ProgressStyle style = progress_style(settings.quiet, isatty(STDERR_FILENO) == 1, get(environment, "TERM"));
-  Progress progress("loading", style, write_stderr, steady_seconds);
+  Progress progress = progress_on_stderr("loading", settings.quiet, environment);
   auto model = model::Model::load(directory, settings.runtime,
                                   [&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
   progress.finish();

@@ -19,6 +19,7 @@
 #include "model/generate.h"
 #include "model/stop_tokens.h"
 #include "model/tokenizer/tokenizer.h"
+#include "progress.h"
 #include "prompt.h"
 #include "report.h"
 #include "sampling.h"
@@ -88,8 +89,16 @@ int run(const RunOptions& options, const Environment& environment) {
   const InterruptGuard interrupt;
   const model::GenerateRequest request{prompt, options.max_tokens, sampling, stop_tokens, &interrupt.requested()};
   model::StreamDecoder decoder(tokenizer);
+  Progress progress = progress_on_stderr("prompt", settings.quiet, environment, ProgressUnit::tokens);
+  const auto on_prefill = [&](int done) {
+    if (static_cast<std::size_t>(done) == prompt.size()) {
+      progress.finish();
+    } else {
+      progress.update(static_cast<std::uint64_t>(done), prompt.size());
+    }
+  };
   const model::GenerateResult result = model::generate(
-      *model, session, request, [&](int token) { write_text(decoder.push(token)); }, [](int) {});
+      *model, session, request, [&](int token) { write_text(decoder.push(token)); }, on_prefill);
   write_text(decoder.finish() + "\n");
   report(*model, result, settings, routes);
   return result.reason == model::FinishReason::cancelled ? interrupt.exit_code() : 0;

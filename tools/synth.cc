@@ -1,6 +1,5 @@
 // sluice synth: a checkpoint of a real model's shape with random weights.
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstdio>
@@ -10,7 +9,6 @@
 #include <string_view>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/units.h"
 #include "interrupt.h"
 #include "kernels/thread_team.h"
@@ -41,14 +39,7 @@ struct SynthVerb {
 int run_synth(const SynthVerb& verb, const Environment& environment) {
   const synth::CheckpointPlan plan = synth::plan_checkpoint(verb.checkpoint);
   const InterruptGuard interrupt;
-  const ProgressStyle style = progress_style(verb.quiet, isatty(STDERR_FILENO) == 1, get(environment, "TERM"));
-  Progress progress(
-      "writing", style,
-      [](std::string_view text) {
-        std::fwrite(text.data(), 1, text.size(), stderr);
-        std::fflush(stderr);
-      },
-      steady_seconds);
+  Progress progress = progress_on_stderr("writing", verb.quiet, environment);
   const int threads = verb.threads > 0 ? verb.threads : kernels::available_cpus() + 1;
   const bool written =
       synth::write_checkpoint(plan, verb.destination, threads, [&](std::uint64_t done, std::uint64_t total) {

@@ -120,5 +120,31 @@ TEST(Progress, EmptyLoadDoesNotDivideByZero) {
   EXPECT_NE(screen.text.find("0 B of 0 B"), std::string::npos);
 }
 
+TEST(Progress, OfTokensSaysHowLongItTakesYet) {
+  Screen screen;
+  Progress progress(
+      "prompt", ProgressStyle::bar, [&](std::string_view written) { screen.text += written; },
+      [&] { return screen.now; }, ProgressUnit::tokens);
+  screen.now = 10;
+  progress.update(512, 2048);
+  EXPECT_NE(screen.text.find("prompt [#######"), std::string::npos) << screen.text;
+  EXPECT_NE(screen.text.find("512 of 2048 tokens, 25 %, 51.2 tok/s, 30 s left"), std::string::npos) << screen.text;
+  progress.finish();
+  EXPECT_TRUE(screen.text.ends_with("\r\x1b[K"));
+}
+
+TEST(Progress, OfTokensLeavesOneLineInALog) {
+  Screen screen;
+  Progress progress(
+      "prompt", ProgressStyle::lines, [&](std::string_view written) { screen.text += written; },
+      [&] { return screen.now; }, ProgressUnit::tokens);
+  screen.now = 6;
+  progress.update(512, 2048);
+  screen.now = 24;
+  progress.update(2048, 2048);
+  progress.finish();
+  EXPECT_EQ(screen.text, "prompt 2048 tokens\n");
+}
+
 }  // namespace
 }  // namespace sluice::tools
