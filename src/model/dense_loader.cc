@@ -83,13 +83,18 @@ class DenseLoader::Counter {
 DenseLoader::DenseLoader(const stream::Checkpoint& checkpoint, const Quantization& quantization)
     : checkpoint_(checkpoint), quantization_(quantization) {}
 
+void DenseLoader::keep(const TensorInfo& tensor) {
+  kept_.push_back(&tensor);
+  requested_bytes_ += tensor.bytes;
+}
+
 void DenseLoader::request(const MatrixTensors& tensors, int rows, int cols, MatrixView& target) {
   if (tensors.format.mode == kernels::Mode::fp8_block) {
     convert(fp8_to_bf16(tensors, rows, cols, target));
     return;
   }
   for (const TensorInfo* tensor : {tensors.codes, tensors.scales, tensors.biases, tensors.bias}) {
-    if (tensor != nullptr) kept_.push_back(tensor);
+    if (tensor != nullptr) keep(*tensor);
   }
   matrices_.push_back({tensors, rows, cols, &target});
 }
@@ -116,7 +121,7 @@ const TensorInfo* DenseLoader::keep_floats(const std::string& name, int n) {
     fail("{}: tensor '{}' is {} with {} elements, expected {} in F32, F16 or BF16", checkpoint_.directory().string(),
          name, name_of(tensor.dtype), elements, n);
   }
-  kept_.push_back(&tensor);
+  keep(tensor);
   return &tensor;
 }
 
@@ -131,7 +136,10 @@ void DenseLoader::convolution(const ConvSpec& spec, int channels, std::span<cons
   vectors_.push_back({std::move(tensors), 0, 1, 1, spec.taps, &target});
 }
 
-void DenseLoader::convert(Conversion conversion) { conversions_.push_back(std::move(conversion)); }
+void DenseLoader::convert(Conversion conversion) {
+  requested_bytes_ += conversion.bytes;
+  conversions_.push_back(std::move(conversion));
+}
 
 std::vector<DenseLoader::Region> DenseLoader::plan_regions(std::vector<const TensorInfo*> tensors) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorInfo* a, const TensorInfo* b) {

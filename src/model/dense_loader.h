@@ -51,6 +51,9 @@ class DenseLoader {
   const stream::Checkpoint& checkpoint() const { return checkpoint_; }
   const Quantization& quantization() const { return quantization_; }
 
+  /// Bytes of the weights asked for so far, as they are kept; tied ones count each time.
+  std::uint64_t requested_bytes() const { return requested_bytes_; }
+
   /// Bytes that load() will hold at once, read windows included.
   std::uint64_t memory_bytes() const;
   /// Bytes of weights, as they are kept.
@@ -82,6 +85,7 @@ class DenseLoader {
   };
 
   const stream::TensorInfo* keep_floats(const std::string& name, int n);
+  void keep(const stream::TensorInfo& tensor);
   void request(const MatrixTensors& tensors, int rows, int cols, kernels::MatrixView& target);
   static std::vector<Region> plan_regions(std::vector<const stream::TensorInfo*> tensors);
   static std::uint64_t window_bytes(const std::vector<Region>& regions);
@@ -97,6 +101,7 @@ class DenseLoader {
   std::vector<MatrixTarget> matrices_;
   std::vector<VectorTarget> vectors_;
   std::vector<Conversion> conversions_;
+  std::uint64_t requested_bytes_ = 0;
   Buffer arena_;                           // kept_ as stored
   std::vector<Buffer> converted_;          // results of conversions_
   std::deque<std::vector<float>> floats_;  // vectors as f32; a deque does not move its elements

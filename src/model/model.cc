@@ -163,6 +163,7 @@ void Model::prefill(Session& session, std::span<const int> tokens, LogitsWanted 
 
 const ModelInfo& Model::info() const { return state_->info; }
 const ModelSpec& Model::spec() const { return state_->plan->spec; }
+const ModelPlan& Model::plan() const { return *state_->plan; }
 const cache::ExpertCache* Model::experts() const { return state_->cache.get(); }
 const stream::Reader& Model::reader() const { return *state_->reader; }
 kernels::ThreadTeam& Model::team() { return state_->team; }

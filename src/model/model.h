@@ -23,6 +23,8 @@
 
 namespace sluice::model {
 
+struct ModelPlan;
+
 /// Which rows of a step get logits.
 enum class LogitsWanted : std::uint8_t { none, last, all };
 
@@ -94,6 +96,7 @@ class Model {
 
   const ModelInfo& info() const;
   const ModelSpec& spec() const;
+  const ModelPlan& plan() const;
   const cache::ExpertCache* experts() const;  // null for dense models
   const stream::Reader& reader() const;
   kernels::ThreadTeam& team();

@@ -8,6 +8,7 @@
 #include "cache/expert_cache.h"
 #include "model/families/family.h"
 #include "model/layers/layers.h"
+#include "stream/reader.h"
 
 namespace sluice::model {
 namespace {
@@ -214,6 +215,26 @@ std::uint64_t ModelPlan::token_dense_bytes() const {
     }
   }
   return bytes;
+}
+
+cache::ScheduleModel schedule_model(const ModelPlan& plan) {
+  cache::ScheduleModel schedule;
+  std::uint64_t dense = 0;  // since the last MoE block
+  for (std::size_t i = 0; i < plan.spec.blocks.size(); ++i) {
+    const BlockWeights& block = plan.weights.blocks[i];
+    dense += block.bytes;
+    if (!std::holds_alternative<MoeSpec>(plan.spec.blocks[i].operation)) continue;
+    const ExpertLayout& layout = plan.experts[schedule.layers.size()];
+    std::uint64_t read = 0;
+    for (const cache::Slice& slice : layout.records.slices) read += stream::window(slice.offset, slice.bytes).length;
+    schedule.layers.push_back({.before_router_bytes = dense - block.shared_bytes,
+                               .shared_bytes = block.shared_bytes,
+                               .expert_bytes = layout.expert_bytes(),
+                               .read_bytes = read / static_cast<std::uint64_t>(layout.records.experts)});
+    dense = 0;
+  }
+  schedule.after_bytes = dense + head_bytes(plan.checkpoint, plan.spec);
+  return schedule;
 }
 
 }  // namespace sluice::model

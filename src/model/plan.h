@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cache/budget.h"
+#include "cache/schedule_bound.h"
 #include "model/config.h"
 #include "model/expert_layout.h"
 #include "model/quantization.h"
@@ -52,6 +53,10 @@ struct ModelPlan {
   std::uint64_t token_expert_bytes() const;  // of the experts of one token
   std::uint64_t token_dense_bytes() const;   // of the dense weights one token touches
 };
+
+/// What a decoded token touches and reads, layer by layer: the model of the schedule bound. What follows the experts in
+/// an MoE block (a projection back from the latent) counts to the next one.
+cache::ScheduleModel schedule_model(const ModelPlan& plan);
 
 /// Bytes of the matrix that makes logits; touched once per token, after all layers.
 std::uint64_t head_bytes(const stream::Checkpoint& checkpoint, const ModelSpec& spec);

@@ -62,10 +62,7 @@ std::optional<double> schedule_bound(const RunStatistics& s, const Model& model,
                                      std::size_t first_counted) {
   const std::uint64_t misses = s.decode_lookups.lookups - s.decode_lookups.hits;
   if (s.rates.memory <= 0 || (s.rates.disk <= 0 && misses > 0)) return std::nullopt;
-  const auto experts = static_cast<std::uint64_t>(s.model.moe_layers) * static_cast<std::uint64_t>(s.model.top_k);
-  const cache::ScheduleModel schedule =
-      cache::even_schedule(s.model.moe_layers, s.model.token_dense_bytes, head_bytes(model.checkpoint(), model.spec()),
-                           s.model.token_expert_bytes / experts, misses > 0 ? s.decode_lookups.bytes_read / misses : 0);
+  const cache::ScheduleModel schedule = schedule_model(model.plan());
   const cache::ScheduleRates rates{.disk = s.rates.disk > 0 ? s.rates.disk : std::numeric_limits<double>::infinity(),
                                    .memory = s.rates.memory,
                                    .lookahead_recall = 0};

@@ -117,8 +117,10 @@ class Requests {
       loader_.matrix(spec.latent_in, spec.latent_dim, hidden_, weights.latent_in);
       loader_.matrix(spec.latent_out, hidden_, spec.latent_dim, weights.latent_out);
     }
+    const std::uint64_t before_shared = loader_.requested_bytes();
     if (spec.shared) request(*spec.shared, weights.shared.emplace());
     if (!spec.shared_gate.path.empty()) loader_.matrix(spec.shared_gate, 1, hidden_, weights.shared_gate);
+    shared_bytes_ = loader_.requested_bytes() - before_shared;
     if (spec.norms) {
       loader_.vector(spec.norms->router_in, hidden_, weights.router_in);
       loader_.vector(spec.norms->experts_in, hidden_, weights.experts_in);
@@ -127,6 +129,8 @@ class Requests {
     }
     weights.index = moe_blocks_++;
   }
+
+  std::uint64_t shared_bytes() const { return shared_bytes_; }
 
  private:
   template <typename Weights, typename Spec>
@@ -148,6 +152,7 @@ class Requests {
   int caches_ = 0;
   int states_ = 0;
   int moe_blocks_ = 0;
+  std::uint64_t shared_bytes_ = 0;  // of the last MoE block
 };
 
 }  // namespace
@@ -161,10 +166,13 @@ void request_weights(const ModelSpec& spec, DenseLoader& loader, ModelWeights& w
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
     const BlockSpec& block = spec.blocks[i];
     BlockWeights& target = weights.blocks[i];
+    const std::uint64_t before = loader.requested_bytes();
     loader.vector(block.norm, spec.hidden, target.norm);
     std::visit([&](const auto& operation) { requests(operation, target.operation); }, block.operation);
     if (block.post_norm) loader.vector(*block.post_norm, spec.hidden, target.post_norm);
     if (!block.output_scale.empty()) loader.vector({block.output_scale}, 1, target.output_scale);
+    target.bytes = loader.requested_bytes() - before;
+    if (std::holds_alternative<MoeSpec>(block.operation)) target.shared_bytes = requests.shared_bytes();
   }
 }
 
