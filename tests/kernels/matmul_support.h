@@ -81,7 +81,8 @@ class TestMatrix {
       : codes_(static_cast<std::size_t>(rows * code_row_bytes(format, cols)), 3),
         scales_(static_cast<std::size_t>(scale_bytes(format, rows, cols))),
         biases_(has_biases(format) ? scales_.size() : 0),
-        view_(make_view(format, rows, cols, codes_.data(), scales_.data(), biases_.data())) {
+        view_(make_view(format, rows, cols, codes_.data(), scales_.data(),
+                        has_biases(format) ? biases_.data() : nullptr)) {
     Random random(seed);
     const bool plain = format.mode == Mode::plain;
     if (plain) fill_floats(codes_, random.normal(static_cast<std::size_t>(rows * cols), 0.05F));
