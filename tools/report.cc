@@ -13,6 +13,7 @@ namespace sluice::tools {
 namespace {
 
 std::string experts_line(const model::RunStatistics& s) {
+  if (s.model.mapped) return fmt::format("experts  {}\n", model::mapped_text(s));
   const cache::LookupCounts& decode = s.decode_lookups;
   std::string line = fmt::format("experts  {} of {} per layer in memory", s.model.slots_per_layer, s.model.experts);
   if (decode.lookups > 0) {
