@@ -58,6 +58,8 @@ std::string_view reason_name(FinishReason reason) {
       return "context_full";
     case FinishReason::cancelled:
       return "cancelled";
+    case FinishReason::failed:
+      return "failed";
   }
   return "";
 }
