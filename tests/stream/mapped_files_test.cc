@@ -1,9 +1,11 @@
 // Mapped files give the bytes of the files, some zeros behind them, and one clear line when a file shrinks.
 #include "stream/mapped_files.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -38,7 +40,7 @@ TEST(MappedFiles, GiveTheBytesOfEveryFileAndZerosBehindThem) {
     EXPECT_TRUE(std::all_of(data + sizes[i], data + sizes[i] + kMappingSlack, [](std::byte b) {
       return b == std::byte{0};
     })) << sizes[i];
-    if (sizes[i] > 5) EXPECT_EQ(files.at(static_cast<int>(i), 5, 1), data + 5);
+    EXPECT_EQ(files.at(static_cast<int>(i), sizes[i], 0), data + sizes[i]);
   }
 }
 
@@ -51,6 +53,29 @@ TEST(MappedFiles, RefuseWhatIsBehindTheEndByName) {
             path.string() + ": ends at byte 100, expected 101 or more: changed while it was opened");
   EXPECT_THAT(message_of<Error>([&] { files.at(0, ~std::uint64_t{0}, 2); }), HasSubstr(path.string()));
   EXPECT_THAT(message_of<Error>([&] { files.add_file(scratch.path() / "none"); }), HasSubstr("none: cannot be opened"));
+}
+
+TEST(MappedFiles, BeginWithAnEmptyPageCache) {
+  const ScratchDirectory scratch;
+  const auto path = scratch.write("file", random_bytes(50 * kPage, 1));
+  const auto cached_pages = [&] {  // of a file that is mapped only to ask
+    const InputFile file = InputFile::open(path);
+    void* address = mmap(nullptr, file.bytes(), PROT_READ, MAP_SHARED, file.descriptor(), 0);
+    std::vector<unsigned char> resident(50);
+    EXPECT_EQ(mincore(address, file.bytes(), resident.data()), 0);
+    munmap(address, file.bytes());
+    return std::count_if(resident.begin(), resident.end(), [](auto flags) { return flags & 1; });
+  };
+  const InputFile file = InputFile::open(path);
+  fsync(file.descriptor());  // only clean pages can be dropped
+  posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_DONTNEED);
+  const auto dropped = cached_pages();  // 0, or all on a file system that lives in memory
+  std::vector<std::byte> content(50 * kPage);
+  file.read_at(0, content);
+  EXPECT_EQ(cached_pages(), 50);
+  MappedFiles files;
+  files.add_file(path);
+  EXPECT_EQ(cached_pages(), dropped);
 }
 
 /// Reads a byte that no compiler may leave out.
