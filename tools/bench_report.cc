@@ -49,6 +49,12 @@ std::string percent(double part, double whole) {
   return whole > 0 ? fmt::format("{:.0f} %", 100 * part / whole) : std::string("-");
 }
 
+/// Nobody asks for the bytes of a mapping; the kernel says what it fetched.
+std::string read_per_token(const model::RunStatistics& s, const cache::LookupCounts& lookups, int tokens) {
+  if (s.model.mapped && !s.device_bytes) return "-";
+  return format_bytes((s.model.mapped ? *s.device_bytes : lookups.bytes_read) / static_cast<std::uint64_t>(tokens));
+}
+
 using Row = std::vector<std::string>;
 
 Row row_of(const BenchSeries& series, const Repetitions& group) {
@@ -64,8 +70,8 @@ Row row_of(const BenchSeries& series, const Repetitions& group) {
           fmt::format("{:.2f}", speed(median)),
           fmt::format("{:.2f}-{:.2f}", speed(*group.front()), speed(*group.back())),
           percent(static_cast<double>(lookups.hits), static_cast<double>(lookups.lookups)),
-          tokens > 0 ? format_bytes(lookups.bytes_read / static_cast<std::uint64_t>(tokens)) : "-",
-          percent(stall, seconds(median))};
+          tokens > 0 ? read_per_token(s, lookups, tokens) : "-",
+          s.model.mapped ? "-" : percent(stall, seconds(median))};
   const model::Bound bound = prefill ? model::Bound{} : s.bound().value_or(model::Bound{});
   row.push_back(bound.tok_per_s > 0 ? fmt::format("{:.2f} {}", bound.tok_per_s, bound.resource) : "-");
   row.push_back(percent(speed(median), bound.tok_per_s));

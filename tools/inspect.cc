@@ -49,6 +49,7 @@ std::string experts_text(const model::ModelPlan& plan) {
 std::uint64_t bytes_with_slots(const ModelChoice& choice, model::RuntimeSettings settings, int slots) {
   settings.memory.reset();
   settings.cache_slots = slots;
+  settings.io.clear();  // mmap has none
   return model::ModelPlan(choice.directory, settings).budget.total_bytes();
 }
 
@@ -72,7 +73,9 @@ std::string memory_table(const ModelChoice& choice, const model::RuntimeSettings
 std::string here_text(const ModelChoice& choice, const model::RuntimeSettings& settings) {
   try {
     const model::ModelPlan plan(choice.directory, settings, true);
-    if (plan.experts.empty()) return fmt::format("here       {}\n", format_bytes(plan.budget.total_bytes()));
+    if (plan.experts.empty() || plan.mapped) {
+      return fmt::format("here       {}\n", format_bytes(plan.budget.total_bytes()));
+    }
     return fmt::format("here       {} slots per layer, {} ({})\n", plan.budget.slots_per_layer,
                        format_bytes(plan.budget.total_bytes()), plan.budget.origin);
   } catch (const Error& error) {

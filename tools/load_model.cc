@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "progress.h"
+#include "stream/mapped_files.h"
 
 namespace sluice::tools {
 namespace {
@@ -28,7 +29,7 @@ EffectiveSettings effective_settings(const model::Model& model) {
       {"memory", std::to_string(info.budget_bytes)},
       {"threads", std::to_string(info.threads)},
       {"ctx_size", std::to_string(info.context)},
-      {"io", model.reader().choice().engine},
+      {"io", info.io.engine},
       {"cache_type", cache_type_name(info.cache_type)},
       {"experts_per_token", std::to_string(info.top_k)},
       {"prefill_chunk", std::to_string(info.prefill_chunk)},
@@ -55,6 +56,15 @@ std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory,
   };
   needs_experts("route-trace", settings.route_trace);
   needs_experts("heat", settings.runtime.heat);
+  const auto needs_slots = [&](std::string_view flag) {
+    model::SettingRecord* record = find_record(settings.records, record_name(flag));
+    if (!model->info().mapped || record->origin == "default") return;
+    settings.notices.push_back(
+        fmt::format("requested --{} {}, got none because --io mmap has no slots", flag, record->value));
+    record->value = "none";
+  };
+  needs_slots("policy");
+  needs_slots("heat");
   settings.notices.insert(settings.notices.end(), from_model.begin(), from_model.end());
   if (!settings.quiet) {
     for (const std::string& notice : settings.notices) log::warn("{}", notice);
@@ -63,7 +73,7 @@ std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory,
 }
 
 void use_embedded_slots(Settings& settings) {
-  if (settings.runtime.cache_slots || settings.runtime.memory) return;
+  if (settings.runtime.cache_slots || settings.runtime.memory || settings.runtime.io == stream::kMmap) return;
   settings.runtime.cache_slots = std::max(kEmbeddedSlots, settings.runtime.experts_per_token);
   find_record(settings.records, "cache_slots")->origin = kEmbeddedSlotsOrigin;
 }

@@ -20,6 +20,7 @@
 #include "model/plan_report.h"
 #include "model/rates.h"
 #include "output_file.h"
+#include "stream/mapped_files.h"
 #include "verbs.h"
 
 namespace sluice::tools {
@@ -57,6 +58,10 @@ int plan(const PlanOptions& options, const Environment& environment) {
   if (!options.json.empty()) check_writable(options.json);
   if (choice.embedded) use_embedded_slots(settings);
   if (settings.quiet) log::set_level(log::Level::error);
+  if (settings.runtime.io == stream::kMmap) {
+    settings.notices.emplace_back("requested --io mmap, got the best engine because a plan is made for slots");
+    settings.runtime.io.clear();
+  }
 
   const model::ModelPlan plan(choice.directory, settings.runtime);
   const model::PlanRoutes routes =

@@ -13,6 +13,7 @@ namespace sluice::tools {
 namespace {
 
 std::string experts_line(const model::RunStatistics& s) {
+  if (s.model.mapped) return fmt::format("experts  {}\n", model::mapped_text(s));
   const cache::LookupCounts& decode = s.decode_lookups;
   std::string line = fmt::format("experts  {} of {} per layer in memory", s.model.slots_per_layer, s.model.experts);
   if (decode.lookups > 0) {
@@ -45,6 +46,10 @@ bool beaten(const model::RunStatistics& s) {
 
 model::RunStatistics collect(model::Model& model, const model::GenerateResult& generation, const Settings& settings,
                              model::RouteRecorder& routes) {
+  // A probe would read the files again that the run has failed to read.
+  if (generation.reason == model::FinishReason::failed) {
+    return model::collect_statistics(model, generation, settings.records, {}, &routes);
+  }
   const model::RatesCache cache(settings.rates_file);
   const auto with_rates = [&](bool refresh) {
     return model::collect_statistics(

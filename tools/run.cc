@@ -99,8 +99,11 @@ int run(const RunOptions& options, const Environment& environment) {
   };
   const model::GenerateResult result = model::generate(
       *model, session, request, [&](int token) { write_text(decoder.push(token)); }, on_prefill);
-  write_text(decoder.finish() + "\n");
+  progress.finish();  // of a prompt that was not evaluated to its end
+  const bool failed = result.reason == model::FinishReason::failed;
+  if (!failed || result.generated_tokens > 0) write_text(decoder.finish() + "\n");
   report(*model, result, settings, routes);
+  if (failed) fail("{}", result.error);
   return result.reason == model::FinishReason::cancelled ? interrupt.exit_code() : 0;
 }
 

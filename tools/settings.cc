@@ -14,6 +14,7 @@
 #include "base/units.h"
 #include "cache/eviction_policy.h"
 #include "stream/io_engine.h"
+#include "stream/mapped_files.h"
 
 namespace sluice::tools {
 
@@ -34,7 +35,6 @@ using model::MoePath;
 constexpr int kMaxThreads = 1024;
 constexpr int kMaxInt = std::numeric_limits<int>::max();
 constexpr std::string_view kPrefix = "SLUICE_";
-constexpr std::string_view kMmap = "mmap";
 
 /// In the order of MoePath.
 constexpr std::array<std::string_view, 5> kMoePaths{"auto", "fused", "stacked", "stacked-split", "per-expert"};
@@ -59,7 +59,7 @@ std::vector<std::string_view> names_of(const Entries& entries) {
 
 std::vector<std::string_view> io_names() {
   std::vector<std::string_view> names = names_of(stream::io_engines());
-  names.push_back(kMmap);
+  names.push_back(stream::kMmap);
   return names;
 }
 
@@ -243,7 +243,7 @@ Settings resolve_settings(const FlagValues& flags, const Environment& environmen
     draft.settings.records.push_back({record_name(row.name), value, found ? found->origin : "default"});
   }
   settle_moe_path(draft);
-  if (draft.settings.runtime.io == kMmap && draft.settings.runtime.memory) {
+  if (draft.settings.runtime.io == stream::kMmap && draft.settings.runtime.memory) {
     fail_usage("--io mmap: computes in place from the mapping and cannot keep to --memory; give one of the two");
   }
   draft.settings.rates_file = rates_file(environment);

@@ -22,22 +22,37 @@ bool cancelled(const GenerateRequest& request) {
   return request.cancel != nullptr && request.cancel->load(std::memory_order_relaxed);
 }
 
-/// Evaluates the prompt chunk by chunk; false if it was cancelled. `next` gets the logits after its last token.
+/// One forward pass; `next` gets the logits after its last token, if they are wanted. False if it failed.
+bool advance(Model& model, const SequenceStep& step, std::vector<float>& next, GenerateResult& result) {
+  try {
+    model.forward(std::span(&step, 1),
+                  [&](int, int, std::span<float> logits) { std::copy(logits.begin(), logits.end(), next.begin()); });
+    return true;
+  } catch (const Error& error) {
+    result.reason = FinishReason::failed;
+    result.error = error.what();
+    return false;
+  }
+}
+
+/// Evaluates the prompt chunk by chunk; false if it was cancelled or failed. `next` gets the logits after its last
+/// token.
 bool evaluate_prompt(Model& model, Session& session, const GenerateRequest& request, std::vector<float>& next,
-                     kernels::FunctionRef<void(int)> on_prefill) {
+                     kernels::FunctionRef<void(int)> on_prefill, GenerateResult& result) {
   const auto chunk = static_cast<std::size_t>(model.info().prefill_chunk);
   for (std::size_t done = 0; done < request.prompt.size();) {
-    if (cancelled(request)) return false;
+    if (cancelled(request)) break;
     const auto count = std::min(chunk, request.prompt.size() - done);
     const bool last = done + count == request.prompt.size();
     const SequenceStep step{&session, request.prompt.subspan(done, count),
                             last ? LogitsWanted::last : LogitsWanted::none};
-    model.forward(std::span(&step, 1),
-                  [&](int, int, std::span<float> logits) { std::copy(logits.begin(), logits.end(), next.begin()); });
+    if (!advance(model, step, next, result)) return false;
     done += count;
     on_prefill(static_cast<int>(done));
   }
-  return !cancelled(request);
+  if (!cancelled(request)) return true;
+  result.reason = FinishReason::cancelled;
+  return false;
 }
 
 }  // namespace
@@ -58,12 +73,9 @@ GenerateResult generate(Model& model, Session& session, const GenerateRequest& r
   std::vector<float> logits(static_cast<std::size_t>(model.info().vocabulary));
 
   const Stopwatch prefill_time;
-  const bool evaluated = evaluate_prompt(model, session, request, logits, on_prefill);
+  const bool evaluated = evaluate_prompt(model, session, request, logits, on_prefill, result);
   result.prefill_seconds = prefill_time.seconds();
-  if (!evaluated) {
-    result.reason = FinishReason::cancelled;
-    return result;
-  }
+  if (!evaluated) return result;
 
   const Stopwatch decode_time;
   for (;;) {
@@ -89,8 +101,7 @@ GenerateResult generate(Model& model, Session& session, const GenerateRequest& r
       break;
     }
     const SequenceStep step{&session, std::span(&token, 1), LogitsWanted::last};
-    model.forward(std::span(&step, 1),
-                  [&](int, int, std::span<float> row) { std::copy(row.begin(), row.end(), logits.begin()); });
+    if (!advance(model, step, logits, result)) break;
     ++result.decode_steps;
     result.decode_seconds = decode_time.seconds();
   }

@@ -28,12 +28,12 @@ Model::State::State(std::unique_ptr<ModelPlan> planned, const RuntimeSettings& c
       context{kernels::select_isa(chosen.isa), team, chosen.activations} {}
 
 void Model::State::load(const LoadProgress& progress) {
-  const std::span<const stream::FileInfo> files = plan->checkpoint.files();
+  const std::span<const stream::FileInfo> shards = plan->checkpoint.files();
   const auto largest =
-      std::max_element(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
+      std::max_element(shards.begin(), shards.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
   reader.emplace(stream::Reader::open(settings.io, largest->path, kQueueDepth));
-  for (const stream::FileInfo& file : files) reader->add_file(file.path);
-  const bool warm = !settings.heat.empty() && file_exists(settings.heat);
+  for (const stream::FileInfo& file : shards) reader->add_file(file.path);
+  const bool warm = !plan->mapped && !settings.heat.empty() && file_exists(settings.heat);
   const std::uint64_t warm_bytes = warm ? plan->budget.slot_bytes : 0;
   std::uint64_t dense_bytes = 0;
   plan->dense.load(*reader, [&](std::uint64_t done, std::uint64_t total) {
@@ -43,17 +43,22 @@ void Model::State::load(const LoadProgress& progress) {
   if (!plan->experts.empty()) {
     std::vector<cache::LayerExperts> records;
     for (const ExpertLayout& layout : plan->experts) records.push_back(layout.records);
-    cache::CacheOptions options;
-    options.slots_per_layer = plan->budget.slots_per_layer;
-    options.staging_slots = plan->budget.staging_slots;
-    options.lookahead = settings.prefetch;
-    options.policy = settings.policy;
-    cache = std::make_unique<cache::ExpertCache>(std::move(records), options, *reader);
-    moe = std::make_unique<MoeExecutor>(context, *cache, plan->experts, settings.moe_path);
-    if (cache->slot_bytes() >= kWatchedSlotBytes) {
-      watch_memory([] { return cache::read_memory_pressure(); }, steady_seconds);
+    if (plan->mapped) {
+      for (const stream::FileInfo& file : shards) files.add_file(file.path);
+      mapped = std::make_unique<cache::MappedExperts>(records, files);
+    } else {
+      cache::CacheOptions options;
+      options.slots_per_layer = plan->budget.slots_per_layer;
+      options.staging_slots = plan->budget.staging_slots;
+      options.lookahead = settings.prefetch;
+      options.policy = settings.policy;
+      cache = std::make_unique<cache::ExpertCache>(std::move(records), options, *reader);
+      if (cache->slot_bytes() >= kWatchedSlotBytes) {
+        watch_memory([] { return cache::read_memory_pressure(); }, steady_seconds);
+      }
+      prepare_heat(warm);
     }
-    prepare_heat(warm);
+    moe = std::make_unique<MoeExecutor>(context, cache.get(), mapped.get(), plan->experts, settings.moe_path);
     if (warm) {
       info.warm_start = cache->fill(heat.layers, [&](std::uint64_t done) {
         if (progress) progress(dense_bytes + std::min(done, warm_bytes), dense_bytes + warm_bytes);
@@ -143,8 +148,15 @@ std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const
   info.token_expert_bytes = plan.token_expert_bytes();
   info.slots_origin = plan.budget.origin;
   info.notices = plan.notices;
-  if (!settings.io.empty() && settings.io != state.reader->choice().engine) {
-    info.notices.push_back(state.reader->choice().reason);
+  info.io = state.reader->choice();
+  info.mapped = plan.mapped;
+  if (plan.mapped) {
+    info.io.engine = stream::kMmap;
+    info.io.direct = false;
+  } else if (settings.io == stream::kMmap) {
+    info.notices.push_back(fmt::format("requested --io mmap, got {} because the model is dense", info.io.engine));
+  } else if (!settings.io.empty() && settings.io != info.io.engine) {
+    info.notices.push_back(info.io.reason);
   }
   info.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return model;

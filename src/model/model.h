@@ -50,6 +50,8 @@ struct ModelInfo {
   int hidden = 0, vocabulary = 0, layers = 0, context = 0;
   int moe_layers = 0, experts = 0, top_k = 0;  // experts: of the largest layer; 0 for dense models
   int slots_per_layer = 0;
+  bool mapped = false;  // experts are computed in place, from a mapping: there are no slots
+  stream::IoChoice io;  // how experts are read; for a dense model, its weights
   int prefill_chunk = 0;
   int threads = 0;
   std::string isa;
@@ -98,8 +100,8 @@ class Model {
   const ModelInfo& info() const;
   const ModelSpec& spec() const;
   const ModelPlan& plan() const;
-  const cache::ExpertCache* experts() const;  // null for dense models
-  const stream::Reader& reader() const;
+  const cache::ExpertCache* experts() const;  // null for dense models, and if experts are mapped
+  const stream::Reader& reader() const;       // of dense weights and slots
   kernels::ThreadTeam& team();
   const stream::Checkpoint& checkpoint() const;
   /// The dense weights as they lie in memory, for the memory probe.
@@ -114,12 +116,12 @@ class Model {
   /// What is read ahead is then guessed by `override` and not by the routers.
   void override_guesses(GuessOverride override);
 
-  /// The text of a heat file: what was loaded, and the lookups since. Empty for a dense model.
+  /// The text of a heat file: what was loaded, and the lookups since. Empty without a cache.
   std::string heat_text() const;
 
   /// Lets the cache give slots back when the kernel says that memory is short, see cache/memory_watch.h; changes no
   /// token. Models whose slots take at least kWatchedSlotBytes begin with it, over read_memory_pressure() and the
-  /// steady clock; this puts others in their place. Does nothing for a dense model.
+  /// steady clock; this puts others in their place. Does nothing without a cache.
   void watch_memory(std::function<cache::MemoryPressure()> read, std::function<double()> seconds);
 
  private:

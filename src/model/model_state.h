@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "model/moe.h"
 #include "model/plan.h"
+#include "stream/mapped_files.h"
 
 namespace sluice::model {
 
@@ -31,9 +32,11 @@ struct Model::State {
   kernels::ThreadTeam team;
   kernels::Context context;
   std::optional<stream::Reader> reader;
-  std::unique_ptr<cache::ExpertCache> cache;  // null for dense models
-  Heat heat;                                  // of earlier runs; all 0 without a file
-  std::unique_ptr<MoeExecutor> moe;           // likewise
+  std::unique_ptr<cache::ExpertCache> cache;     // null for dense models, and if experts are mapped
+  stream::MappedFiles files;                     // empty unless they are
+  std::unique_ptr<cache::MappedExperts> mapped;  // null unless they are
+  Heat heat;                                     // of earlier runs; all 0 without a file
+  std::unique_ptr<MoeExecutor> moe;              // null for dense models
   kernels::Workspace workspace;
   std::vector<const BlockWeights*> moe_blocks;  // those with routed experts, in order
   std::vector<PassRow> rows;                    // of the current pass

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 namespace sluice::model {
 
@@ -21,9 +22,9 @@ struct MoeExecutor::Routes {
   std::span<int> expert_begin;  // [experts + 1] where an expert's pairs start
 };
 
-MoeExecutor::MoeExecutor(const kernels::Context& context, cache::ExpertCache& cache,
+MoeExecutor::MoeExecutor(const kernels::Context& context, cache::ExpertCache* cache, cache::MappedExperts* mapped,
                          std::span<const ExpertLayout> layouts, MoePath path)
-    : context_(context), cache_(cache), layouts_(layouts), path_(path) {}
+    : context_(context), cache_(cache), mapped_(mapped), layouts_(layouts), path_(path) {}
 
 MoeExecutor::Routes MoeExecutor::sort_routes(const MoeBatch& batch, int experts, int top_k,
                                              Workspace& workspace) const {
@@ -71,20 +72,27 @@ void MoeExecutor::run(const MoeBatch& batch, float* y, const MoeOverlap& overlap
   const ExpertLayout& layout = layouts_[static_cast<std::size_t>(batch.layer)];
   const int hidden = layout.down.rows;
   const Routes routes = sort_routes(batch, layout.records.experts, layout.top_k, workspace);
-  cache::Lease lease = cache_.acquire(batch.layer, routes.distinct, batch.phase, batch.step);
-  const int next = batch.layer + 1;
-  if (next < cache_.layers() && cache_.wants_guess(batch.phase, next)) {
-    cache_.read_ahead(batch.phase, next, overlap.guess_next());
+  std::optional<cache::Lease> lease;
+  std::span<const ReadyExpert> mapped;  // the one batch there is without a lease
+  if (cache_ != nullptr) {
+    lease.emplace(cache_->acquire(batch.layer, routes.distinct, batch.phase, batch.step));
+    const int next_layer = batch.layer + 1;
+    if (next_layer < cache_->layers() && cache_->wants_guess(batch.phase, next_layer)) {
+      cache_->read_ahead(batch.phase, next_layer, overlap.guess_next());
+    }
+  } else {
+    mapped = mapped_->find(batch.layer, routes.distinct);
   }
+  const auto next = [&] { return lease ? lease->next() : std::exchange(mapped, {}); };
   overlap.compute();
   const bool may_fuse = path_ == MoePath::fused || path_ == MoePath::automatic;
-  if (may_fuse && batch.rows == 1 && lease.all_resident()) {
-    run_fused(layout, routes, lease.next(), batch, y, workspace);
+  if (may_fuse && batch.rows == 1 && (!lease || lease->all_resident())) {
+    run_fused(layout, routes, next(), batch, y, workspace);
     return;
   }
   const auto pairs = static_cast<std::size_t>(batch.rows) * static_cast<std::size_t>(layout.top_k);
   const std::span<float> outputs = workspace.take<float>(pairs * static_cast<std::size_t>(hidden));
-  for (auto ready = lease.next(); !ready.empty(); ready = lease.next()) {
+  for (auto ready = next(); !ready.empty(); ready = next()) {
     run_batch(layout, routes, ready, batch, outputs.data(), workspace);
   }
   kernels::weighted_sum(context_, outputs.data(), routes.weights.data(), batch.rows, layout.top_k, hidden, y);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cache/expert_cache.h"
+#include "cache/mapped_experts.h"
 #include "kernels/matmul.h"
 #include "kernels/thread_team.h"
 #include "kernels/workspace.h"
@@ -36,9 +37,9 @@ struct MoeOverlap {
 /// Used by the thread that drives the model. No allocation per call in steady state.
 class MoeExecutor {
  public:
-  /// Refers to all arguments; they outlive it.
-  MoeExecutor(const kernels::Context& context, cache::ExpertCache& cache, std::span<const ExpertLayout> layouts,
-              MoePath path);
+  /// Refers to all arguments; they outlive it. Experts come from `cache`, or from `mapped`: the other is null.
+  MoeExecutor(const kernels::Context& context, cache::ExpertCache* cache, cache::MappedExperts* mapped,
+              std::span<const ExpertLayout> layouts, MoePath path);
 
   /// y [T, as x] = sum over the row's experts, in ascending id, of weight * expert(x row). The result does not depend
   /// on the path, on what is resident, or on the order in which reads land, nor on what is read ahead. Throws Error
@@ -54,7 +55,8 @@ class MoeExecutor {
                  const MoeBatch& batch, float* outputs, kernels::Workspace& workspace);
 
   const kernels::Context& context_;
-  cache::ExpertCache& cache_;
+  cache::ExpertCache* cache_;
+  cache::MappedExperts* mapped_;
   std::span<const ExpertLayout> layouts_;
   MoePath path_;
 };

@@ -8,6 +8,7 @@
 #include "cache/expert_cache.h"
 #include "model/families/family.h"
 #include "model/layers/layers.h"
+#include "stream/mapped_files.h"
 #include "stream/reader.h"
 
 namespace sluice::model {
@@ -120,7 +121,7 @@ cache::BudgetRequest request_budget(const ModelPlan& plan, const RuntimeSettings
   cache::BudgetRequest request;
   request.hold_to_available = to_run;
   request.memory_limit = settings.memory;
-  request.cache_slots = settings.cache_slots;
+  if (!plan.mapped) request.cache_slots = settings.cache_slots;
   request.available_bytes = cache::available_memory().bytes;
   request.dense_bytes = plan.dense.memory_bytes();
   request.kv_bytes = plan.session.bytes(plan.context);
@@ -129,11 +130,12 @@ cache::BudgetRequest request_budget(const ModelPlan& plan, const RuntimeSettings
   request.scratch_bytes_per_token = static_cast<std::uint64_t>(scratch.per_row);
   request.wanted_chunk_tokens = plan.session.chunk;
   for (const ExpertLayout& layout : plan.experts) {
+    if (plan.mapped) break;  // their memory is the page cache
     request.layers.push_back({cache::slot_capacity(layout.records), layout.records.experts});
   }
   request.top_k = plan.top_k;
   // A guess is worth reading for one layer ahead, and no layer needs more experts for a token.
-  request.staging_slots = settings.prefetch == cache::LookaheadMode::off ? 0 : plan.top_k;
+  request.staging_slots = plan.mapped || settings.prefetch == cache::LookaheadMode::off ? 0 : plan.top_k;
   return request;
 }
 
@@ -176,16 +178,20 @@ ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettin
       experts.push_back(find_experts(checkpoint, quantization, *moe, width));
     }
   }
-  if (experts.empty() && settings.cache_slots) {
-    notices.emplace_back("requested --cache-slots, got none because the model is dense");
+  mapped = settings.io == stream::kMmap && !experts.empty();
+  if (settings.cache_slots && (mapped || experts.empty())) {
+    notices.push_back(fmt::format("requested --cache-slots, got none because {}",
+                                  mapped ? "--io mmap computes in place" : "the model is dense"));
   }
   notices.insert(notices.end(), spec.notices.begin(), spec.notices.end());
   if (auto notice = skipped_notice(checkpoint)) notices.push_back(std::move(*notice));
   budget_request = request_budget(*this, settings, to_run);
   budget = cache::plan_budget(budget_request);
+  if (mapped) budget.origin = "--io mmap computes in place";
   notices.insert(notices.end(), budget.notices.begin(), budget.notices.end());
   if (settings.prefetch == cache::LookaheadMode::on && budget.staging_slots == 0) {
     const char* reason = experts.empty()                            ? "the model has no routed experts"
+                         : mapped                                   ? "--io mmap computes in place"
                          : budget.slots_per_layer >= expert_count() ? "every expert has a slot"
                                                                     : "no memory is left for it";
     notices.push_back(fmt::format("requested --prefetch on, got off because {}", reason));

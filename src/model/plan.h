@@ -44,6 +44,7 @@ struct ModelPlan {
   std::size_t selection_words = 0;      // per row of a pass, for sparse attention
   int context = 0;                      // positions
   int top_k = 0;                        // experts per token, as it will be used; 0 for dense models
+  bool mapped = false;                  // experts are computed in place, from a mapping: there are no slots
   cache::BudgetRequest budget_request;  // what the budget was planned for
   cache::Budget budget;
   std::vector<std::string> notices;  // "requested X, got Y because Z"

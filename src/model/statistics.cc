@@ -12,6 +12,7 @@
 #include "cache/available_memory.h"
 #include "cache/schedule_bound.h"
 #include "model/plan.h"
+#include "stream/io_counters.h"
 
 namespace sluice::model {
 
@@ -31,7 +32,15 @@ std::optional<double> hit_rate(const cache::LookupCounts& counts) {
 ordered_json number(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(nullptr); }
 ordered_json known(double value) { return value > 0 ? ordered_json(value) : ordered_json(nullptr); }
 
-ordered_json counts_json(const cache::LookupCounts& counts) {
+ordered_json counts_json(const cache::LookupCounts& counts, bool mapped = false) {
+  // What a mapping finds in the page cache is not counted by anyone.
+  if (mapped) {
+    return {{"lookups", nullptr},
+            {"hits", nullptr},
+            {"misses_cold", nullptr},
+            {"misses_capacity", nullptr},
+            {"hit_rate", nullptr}};
+  }
   return {{"lookups", counts.lookups},
           {"hits", counts.hits},
           {"misses_cold", counts.misses_cold},
@@ -49,6 +58,8 @@ std::string_view reason_name(FinishReason reason) {
       return "context_full";
     case FinishReason::cancelled:
       return "cancelled";
+    case FinishReason::failed:
+      return "failed";
   }
   return "";
 }
@@ -86,6 +97,7 @@ void subtract(const RunStatistics& since, RunStatistics& s) {
   s.io.bytes -= since.io.bytes;
   s.io.short_reads -= since.io.short_reads;
   s.io.retries -= since.io.retries;
+  if (s.device_bytes && since.device_bytes) *s.device_bytes -= *since.device_bytes;
   s.major_faults -= since.major_faults;
 }
 
@@ -158,7 +170,8 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
     s.slots_restored = experts->slots_restored();
   }
   s.io = model.reader().stats();
-  s.io_choice = model.reader().choice();
+  s.io_choice = model.info().io;
+  if (const auto process = stream::read_process_io()) s.device_bytes = process->read_bytes;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   s.rss_peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * kKiB;
@@ -181,6 +194,12 @@ std::string regret_text(const cache::Regret& regret) {
   return fmt::format("best possible at this size {:.1f} % hits; half the slots {:.1f} %, twice {:.1f} %",
                      100 * *regret.belady_hit_rate, 100 * *regret.half_slots_hit_rate,
                      100 * *regret.double_slots_hit_rate);
+}
+
+std::string mapped_text(const RunStatistics& s) {
+  std::string text = "from the mapping (page cache)";
+  if (s.device_bytes) text += fmt::format("; {} fetched from disk in all", format_bytes(*s.device_bytes));
+  return text;
 }
 
 std::string statistics_text(const RunStatistics& s) {
@@ -230,7 +249,7 @@ std::string statistics_text(const RunStatistics& s) {
   text +=
       fmt::format("memory  {} peak: dense {}, slots {}, KV {} at full context", format_bytes(s.rss_peak_bytes),
                   format_bytes(s.model.dense_bytes), format_bytes(s.model.slot_bytes), format_bytes(s.model.kv_bytes));
-  if (s.model.moe_layers > 0) {
+  if (s.model.moe_layers > 0 && !s.model.mapped) {
     text += fmt::format("; {} of {} experts per layer in slots ({})", s.model.slots_per_layer, s.model.experts,
                         s.model.slots_origin);
   }
@@ -243,13 +262,18 @@ std::string statistics_text(const RunStatistics& s) {
     text += fmt::format("\nshort   memory was: {} slots given back, {} of them taken again", s.slots_retired,
                         s.slots_restored);
   }
-  text += fmt::format("\nio      {}{}, {} reads", s.io_choice.engine, s.io_choice.direct ? ", direct" : ", buffered",
-                      s.io.reads);
+  if (s.model.mapped) {
+    text += fmt::format("\nexperts {}\nio      mmap; dense weights in {} reads", mapped_text(s), s.io.reads);
+  } else {
+    text += fmt::format("\nio      {}{}, {} reads", s.io_choice.engine, s.io_choice.direct ? ", direct" : ", buffered",
+                        s.io.reads);
+  }
   if (!s.io_choice.reason.empty()) text += fmt::format(" ({})", s.io_choice.reason);
   return text + '\n';
 }
 
 std::string statistics_json(const RunStatistics& s) {
+  const auto counted = [&](auto value) { return s.model.mapped ? ordered_json(nullptr) : ordered_json(value); };
   ordered_json j;
   j["model"] = {{"type", s.model.model_type},         {"directory", s.model.directory.string()},
                 {"layers", s.model.layers},           {"hidden", s.model.hidden},
@@ -267,23 +291,23 @@ std::string statistics_json(const RunStatistics& s) {
   j["prefill"] = {{"tokens", s.generation.prompt_tokens},
                   {"seconds", s.generation.prefill_seconds},
                   {"tok_per_s", s.prefill_speed()},
-                  {"bytes_read", requested_bytes(s.prefill_lookups, s.prefill_ahead)},
-                  {"bytes_needed", s.prefill_lookups.bytes_needed},
-                  {"stall_seconds", s.prefill_stall_seconds},
-                  {"cache", counts_json(s.prefill_lookups)}};
+                  {"bytes_read", counted(requested_bytes(s.prefill_lookups, s.prefill_ahead))},
+                  {"bytes_needed", counted(s.prefill_lookups.bytes_needed)},
+                  {"stall_seconds", counted(s.prefill_stall_seconds)},
+                  {"cache", counts_json(s.prefill_lookups, s.model.mapped)}};
   j["decode"] = {{"tokens", s.generation.decode_steps},
                  {"seconds", s.generation.decode_seconds},
                  {"tok_per_s", s.decode_speed()},
-                 {"bytes_read", requested_bytes(s.decode_lookups, s.decode_ahead)},
-                 {"bytes_needed", s.decode_lookups.bytes_needed},
-                 {"stall_seconds", s.decode_stall_seconds}};
+                 {"bytes_read", counted(requested_bytes(s.decode_lookups, s.decode_ahead))},
+                 {"bytes_needed", counted(s.decode_lookups.bytes_needed)},
+                 {"stall_seconds", counted(s.decode_stall_seconds)}};
   ordered_json per_layer = ordered_json::array();
   for (const cache::LookupCounts& counts : s.layers) per_layer.push_back(counts_json(counts));
   j["cache"] = {{"slots_per_layer", s.model.slots_per_layer},
                 {"slots_origin", s.model.slots_origin},
                 {"layers", s.model.moe_layers},
                 {"experts_per_layer", s.model.experts}};
-  j["cache"].update(counts_json(s.decode_lookups));
+  j["cache"].update(counts_json(s.decode_lookups, s.model.mapped));
   j["cache"]["steady_hit_rate"] = number(s.steady_hit_rate);
   j["cache"]["speculative_reads"] = s.decode_ahead.reads;
   j["cache"]["speculative_used"] = s.decode_ahead.used;
@@ -300,6 +324,7 @@ std::string statistics_json(const RunStatistics& s) {
              {"bytes", s.io.bytes},
              {"short_reads", s.io.short_reads},
              {"retries", s.io.retries},
+             {"device_bytes", s.device_bytes ? ordered_json(*s.device_bytes) : ordered_json(nullptr)},
              {"queue_depth", s.io.max_in_flight},
              {"bandwidth_bytes_per_s", known(decode_rate)},
              {"probe_bandwidth_bytes_per_s", known(s.rates.disk)},

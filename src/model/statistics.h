@@ -35,9 +35,10 @@ struct RunStatistics {
   double decode_stall_seconds = 0;
   stream::IoStats io;
   stream::IoChoice io_choice;
-  cache::Regret regret;                  // of the recorded routes; empty without
-  std::optional<double> schedule_bound;  // tokens per second, see cache/schedule_bound.h
-  Rates rates;                           // what disk and memory deliver
+  std::optional<std::uint64_t> device_bytes;  // see stream/io_counters.h; none if the kernel does not tell
+  cache::Regret regret;                       // of the recorded routes; empty without
+  std::optional<double> schedule_bound;       // tokens per second, see cache/schedule_bound.h
+  Rates rates;                                // what disk and memory deliver
   std::uint64_t rss_peak_bytes = 0;
   std::uint64_t major_faults = 0;
   std::optional<std::uint64_t> huge_page_bytes;  // of the process; none if the kernel does not tell
@@ -64,6 +65,8 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
 
 /// What other caches would have reached, in one line without newline; empty if it is not known.
 std::string regret_text(const cache::Regret& regret);
+/// Where mapped experts come from and how much the kernel fetched, without newline.
+std::string mapped_text(const RunStatistics& statistics);
 /// The lines a person reads, newline-terminated.
 std::string statistics_text(const RunStatistics& statistics);
 /// The documented JSON object, indented.

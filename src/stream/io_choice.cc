@@ -11,13 +11,11 @@
 #include "base/memory.h"
 #include "stream/input_file.h"
 #include "stream/io_engine.h"
+#include "stream/mapped_files.h"
 #include "stream/reader.h"
 
 namespace sluice::stream {
 namespace {
-
-// Accepted by --io like the name of an engine, but no engine: it computes in place from the mapping.
-constexpr std::string_view kMmap = "mmap";
 
 struct Candidate {
   const IoEngineEntry* engine;
@@ -72,11 +70,9 @@ void probe(IoEngine& engine, const InputFile& sample, bool direct) {
 
 /// Why the choice is not what was asked for, from what was tried before it; empty if nothing was.
 std::string reason(std::string_view wanted, const Candidate& chosen, const std::vector<std::string>& failures) {
-  if (wanted == kMmap)
-    return fmt::format("requested --io mmap, got {} because mmap is not built yet", chosen.engine->name);
   if (failures.empty()) return {};
   const std::string because = fmt::format("{}", fmt::join(failures, "; "));
-  if (wanted.empty() || wanted == chosen.engine->name) return because;
+  if (wanted.empty() || wanted == kMmap || wanted == chosen.engine->name) return because;
   return fmt::format("requested --io {}, got {} because {}", wanted, chosen.engine->name, because);
 }
 

@@ -72,7 +72,8 @@ class Reader {
   Reader(Reader&&) noexcept;
 
   /// Chooses the engine: the wanted one ("uring", "pread", or empty for the best) if a real transfer from `sample`
-  /// works through it, with O_DIRECT if the file system has it; else the next that works. See choice(). `depth`, at
+  /// works through it, with O_DIRECT if the file system has it; else the next that works. See choice(). "mmap" asks for
+  /// no engine: what is not mapped (mapped_files.h) is read through the best. `depth`, at
   /// least 1, is how many operations may be in flight; for small slices speed grows with it beyond 32. Throws Error
   /// naming `sample` if nothing can read it, UsageError if no engine of the wanted name is known.
   static Reader open(std::string_view wanted, const std::filesystem::path& sample, unsigned depth = 128);

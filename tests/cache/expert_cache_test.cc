@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <memory>
 #include <numeric>
+#include <random>
 #include <set>
 #include <span>
 #include <string>
@@ -277,6 +278,35 @@ TEST_F(ExpertCacheTest, StallsAreTheWaitsForReadsOfTheirPhase) {
   EXPECT_EQ(cache.stall_seconds(Phase::prefill), 0.0);
   for (int i = 0; i < 20; ++i) load(cache, 0, {0, kExperts - 1}, 20);
   EXPECT_EQ(cache.stall_seconds(Phase::decode), waited) << "hits wait for nothing";
+}
+
+TEST_F(ExpertCacheTest, ADiskAHundredTimesSlowerOnlyTakesLonger) {
+  static double now = 0;
+  struct Outcomes {
+    LookupCounts counts;
+    double stalled;
+    std::vector<int> residents;
+  };
+  const auto run = [&](double seconds_per_read) {
+    stream::Reader reader = file_.reader(7, [=](const IoOp&, std::size_t) {
+      now += seconds_per_read;
+      return Outcome{};
+    });
+    ExpertCache cache(file_.layers(), {.slots_per_layer = 4, .seconds = [] { return now; }}, reader);
+    std::mt19937 random(1);
+    for (std::uint64_t step = 1; step <= 50; ++step) {
+      const int first = static_cast<int>(random() % (kExperts - 3));
+      load(cache, 0, {first, first + 1, first + 3}, step);
+    }
+    return Outcomes{cache.counts(Phase::decode), cache.stall_seconds(Phase::decode), residents(cache, 0)};
+  };
+  const Outcomes fast = run(0.001);
+  const Outcomes slow = run(0.1);
+  EXPECT_GT(fast.stalled, 0);
+  EXPECT_NEAR(slow.stalled, 100 * fast.stalled, 1e-6);
+  EXPECT_EQ(slow.counts.hits, fast.counts.hits);
+  EXPECT_EQ(slow.counts.bytes_read, fast.counts.bytes_read);
+  EXPECT_EQ(slow.residents, fast.residents);
 }
 
 TEST_F(ExpertCacheTest, SteadyCountsLeaveOutPrefillAndTheWarmUp) {

@@ -198,6 +198,39 @@ TEST_P(Golden, PlacementNeverChangesALogit) {
   }
 }
 
+/// Experts in slots and experts in a mapping: equal logits, bit for bit, and the same routes seen on the way.
+TEST_P(Golden, MappedExpertsGiveTheLogitsOfSlots) {
+  const std::vector<int> tokens = prompt_and_greedy(expected, "", 8);
+  std::vector<int> routes, mapped_routes;
+  const auto observe = [](Model& model, std::vector<int>& seen) {
+    model.observe_routes([&](int layer, int, std::span<const int> ids, std::span<const float>) {
+      seen.push_back(layer);
+      seen.insert(seen.end(), ids.begin(), ids.end());
+    });
+  };
+  RuntimeSettings settings;
+  settings.threads = 2;
+  settings.prefill_chunk = 7;
+  const auto slots = Model::load(directory, settings);
+  observe(*slots, routes);
+  const std::vector<float> reference = teacher_forced(*slots, tokens, 12);
+  for (const MoePath path : {MoePath::automatic, MoePath::per_expert}) {
+    settings.io = "mmap";
+    settings.moe_path = path;
+    const auto model = Model::load(directory, settings);
+    const bool has_experts = model->info().experts > 0;
+    EXPECT_EQ(model->info().mapped, has_experts);
+    EXPECT_EQ(model->info().io.engine == "mmap", has_experts);
+    EXPECT_EQ(model->info().notices.size() - slots->info().notices.size(), has_experts ? 0U : 1U);
+    EXPECT_EQ(model->info().slot_bytes, 0U);
+    EXPECT_EQ(model->experts(), nullptr);
+    mapped_routes.clear();
+    observe(*model, mapped_routes);
+    EXPECT_EQ(teacher_forced(*model, tokens, 12), reference);
+    EXPECT_EQ(mapped_routes, routes);
+  }
+}
+
 /// A prompt's state can be kept, brought back, and continued exactly.
 TEST_P(Golden, StateComesBackExactly) {
   const std::vector<int> tokens = prompt_and_greedy(expected, "", 8);

@@ -3,13 +3,17 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -354,6 +358,44 @@ TEST(ReaderOverEngines, BringTheSameBytesDirectAndBuffered) {
     ++tried;
   }
   EXPECT_GE(tried, 1u);
+}
+
+/// Interrupts the thread that made it with signals, one after the other, for as long as it lives.
+class Interruptions {
+ public:
+  Interruptions() : target_(pthread_self()) {
+    struct sigaction action {};  // without SA_RESTART: system calls end early
+    action.sa_handler = [](int) {};
+    sigaction(SIGUSR1, &action, &former_);
+    thread_ = std::thread([this] {
+      while (!stopping_) pthread_kill(target_, SIGUSR1);
+    });
+  }
+  ~Interruptions() {
+    stopping_ = true;
+    thread_.join();
+    sigaction(SIGUSR1, &former_, nullptr);
+  }
+  Interruptions(const Interruptions&) = delete;
+  Interruptions& operator=(const Interruptions&) = delete;
+
+ private:
+  const pthread_t target_;
+  struct sigaction former_ {};
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+TEST(ReaderOverEngines, SignalsTakeNothingAway) {
+  const ScratchDirectory scratch;
+  const std::vector<std::vector<std::byte>> content{random_bytes(300 * kBlock, 5)};
+  const auto path = scratch.write("file", content[0]);
+  for (const IoEngineEntry& entry : io_engines()) {
+    Reader reader = Reader::open(entry.name, path, 16);
+    reader.add_file(path);
+    const Interruptions interruptions;
+    check_random_reads(reader, content, 3);
+  }
 }
 
 TEST(ReaderOverEngines, ReportAFileThatWasTruncatedAfterItWasOpened) {
