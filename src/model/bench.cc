@@ -163,8 +163,11 @@ std::vector<BenchRun> bench(const std::filesystem::path& directory, const Runtim
     }));
   };
   const auto measure_prefill = [&](Bench& on, Session& session, int& next, BenchCache cache) {
-    runs.push_back(
-        on.measure(cache::Phase::prefill, cache, [&](std::vector<int>&) { return on.prefill(session, next); }));
+    runs.push_back(on.measure(cache::Phase::prefill, cache, [&](std::vector<int>& tokens) {
+      const GenerateResult result = on.prefill(session, next);
+      tokens.push_back(next);
+      return result;
+    }));
   };
   if (request.decode_tokens > 0) {
     Bench on(directory, settings, records, request, cancel);

@@ -32,7 +32,7 @@ struct BenchRun {
   cache::Phase phase = cache::Phase::decode;
   BenchCache cache = BenchCache::cold;
   RunStatistics statistics;
-  std::vector<int> tokens;  // decoded, greedily; empty for prefill
+  std::vector<int> tokens;  // decoded, greedily; of prefill the one behind the prompt
 };
 
 /// Tells what is being measured: "decode, cold".
