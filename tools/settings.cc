@@ -79,9 +79,9 @@ void apply_cache_type(SettingsDraft& draft, const Given& given) {
 }
 
 void apply_prefetch(SettingsDraft& draft, const Given& given) {
-  if (kPrefetch[parse_choice(given, kPrefetch)] == "on") {
-    notice(draft, given, "off", "reading experts ahead of the router is not built yet");
-  }
+  constexpr std::array<cache::LookaheadMode, 3> kModes{cache::LookaheadMode::on, cache::LookaheadMode::off,
+                                                       cache::LookaheadMode::automatic};
+  draft.settings.runtime.prefetch = kModes[parse_choice(given, kPrefetch)];
 }
 
 void apply_stream_experts(SettingsDraft& draft, const Given& given) {
@@ -120,8 +120,8 @@ std::vector<SettingRow> make_table() {
        "which expert leaves a full layer", "", true, apply_policy},
       {"heat", "", "FILE", "none", "start with the experts earlier runs used most; written at the end", "", true,
        [](Draft& draft, const Given& given) { draft.settings.runtime.heat = parse_path(given); }},
-      {"prefetch", "", fmt::format("{}", fmt::join(kPrefetch, "|")), "off",
-       "read likely experts of the next layer ahead; not built yet", "", true, apply_prefetch},
+      {"prefetch", "", fmt::format("{}", fmt::join(kPrefetch, "|")), "auto",
+       "read likely experts of the next layer while the disk is idle", "", true, apply_prefetch},
       {"experts-per-token", "", "K", "the model's", "route each token to K experts; this changes the model",
        "SWIFTLM_TOP_K", true,
        [](Draft& draft, const Given& given) {

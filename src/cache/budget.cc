@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cassert>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -15,12 +17,14 @@ Budget itemise(const BudgetRequest& request, int slots, int chunk_tokens) {
   budget.slots_per_layer = slots;
   budget.chunk_tokens = chunk_tokens;
   budget.dense_bytes = request.dense_bytes;
-  std::uint64_t largest_slot = 0;
+  std::set<std::uint64_t> sizes;
   for (const BudgetRequest::Layer& layer : request.layers) {
     budget.slot_bytes += static_cast<std::uint64_t>(std::min(slots, layer.experts)) * layer.slot_bytes;
-    largest_slot = std::max(largest_slot, layer.slot_bytes);
+    sizes.insert(layer.slot_bytes);
   }
-  budget.staging_bytes = static_cast<std::uint64_t>(request.staging_slots) * largest_slot;
+  budget.staging_slots = request.staging_slots;
+  for (const std::uint64_t size : sizes)
+    budget.staging_bytes += static_cast<std::uint64_t>(request.staging_slots) * size;
   budget.kv_bytes = request.kv_bytes;
   budget.recurrent_bytes = request.recurrent_bytes;
   budget.scratch_bytes =
@@ -93,7 +97,7 @@ std::string Budget::table() const {
   return text;
 }
 
-Budget plan_budget(const BudgetRequest& request) {
+Budget plan_budget(BudgetRequest request) {
   assert(request.wanted_chunk_tokens >= 1);
   const int most = most_experts(request);
   assert(most == 0 || request.top_k >= 1);
@@ -111,6 +115,12 @@ Budget plan_budget(const BudgetRequest& request) {
     limit = request.available_bytes - reserve(request.available_bytes);
     origin = fmt::format("{} of {} available memory", format_bytes(*limit), format_bytes(request.available_bytes));
   }
+
+  const int staging_slots = std::exchange(request.staging_slots, 0);
+  const bool all_fit = slots_asked >= most && (!limit || largest_slots(request, floor, most, *limit) == most);
+  request.staging_slots = staging_slots;
+  const int least_slots = slots_given ? std::min(slots_asked, most) : floor;
+  if (all_fit || (limit && itemise(request, least_slots, 1).total_bytes() > *limit)) request.staging_slots = 0;
 
   // More than what is available would be paged in and out, or end the process, at many times the cost of a miss: what
   // was asked for is an upper limit. Only the floor is tried all the same.

@@ -34,13 +34,14 @@ struct BudgetRequest {
   int wanted_chunk_tokens = 1;                // >= 1
   std::vector<Layer> layers;                  // the MoE layers; empty for a dense model
   int top_k = 0;                              // experts per token: the floor of the slots and the working set
-  int staging_slots = 0;                      // read-ahead slots, of the largest size
+  int staging_slots = 0;                      // for experts that are read ahead, of each size
 };
 
 /// A plan. The members add up to total_bytes().
 struct Budget {
   int slots_per_layer = 0;  // a layer with fewer experts has as many slots as experts
   int chunk_tokens = 0;     // of prefill
+  int staging_slots = 0;    // as asked for, or none
   std::uint64_t dense_bytes = 0;
   std::uint64_t slot_bytes = 0;
   std::uint64_t staging_bytes = 0;
@@ -66,8 +67,9 @@ struct Budget {
 ///    more than half: a small machine with a small model shall work as well.
 /// The prefill chunk has its wanted size as long as the floor of the slots fits beside it, because a bigger chunk reads
 /// fewer bytes per token than a few more slots would save; below that it shrinks, down to one token.
+/// There is no staging where every expert has a slot, and none where it and the floor of the slots do not both fit.
 /// Throws Error when the slots asked for are below the floor (top_k) or the smallest plan does not fit; the message
 /// then holds the table.
-Budget plan_budget(const BudgetRequest& request);
+Budget plan_budget(BudgetRequest request);
 
 }  // namespace sluice::cache

@@ -10,6 +10,7 @@
 #include "cache/expert_cache.h"
 #include "cache/layer_slots.h"
 #include "cache/slot_arena.h"
+#include "cache/staging.h"
 #include "cache/waves.h"
 
 namespace sluice::cache {
@@ -22,6 +23,10 @@ struct ExpertCache::State {
     std::vector<std::byte*> memory;        // [slots] where each slot lies in the arena
     std::vector<const std::byte*> parts;   // [slots, parts] where each part of the slot's expert starts
     std::array<LookupCounts, 2> counts{};  // by Phase
+
+    const std::byte** parts_of(int slot) {
+      return &parts[static_cast<std::size_t>(slot) * static_cast<std::size_t>(experts.parts)];
+    }
   };
 
   State(std::vector<LayerExperts> layer_experts, const CacheOptions& options, stream::Reader& used_reader);
@@ -35,6 +40,10 @@ struct ExpertCache::State {
   /// Appends the reads that fill `slot` of a layer with the expert it was claimed for, and points its parts there.
   /// Returns the bytes requested.
   std::uint64_t append_reads(int layer, int slot);
+  /// Appends the reads of an expert into `memory`, all with `tag`, and sets where its parts will be, [parts]. Returns
+  /// the bytes requested.
+  std::uint64_t append_reads(const Layer& of, int expert, std::byte* memory, std::uint64_t tag,
+                             const std::byte** parts);
   /// Submits the appended reads.
   void submit_reads();
   /// Takes what has landed; waits for at least one read if `wait`.
@@ -49,6 +58,10 @@ struct ExpertCache::State {
   double (*seconds)();
   std::vector<SlotArena> arenas;  // one per size class
   std::vector<Layer> layers;
+  Staging staging;
+  Lookahead lookahead;
+  std::vector<int> candidates;                     // scratch of read_ahead()
+  std::array<SpeculationCounts, 2> speculation{};  // by Phase
   LookupCounts steady;
   std::uint64_t slots_retired = 0;
   std::uint64_t slots_restored = 0;
@@ -95,13 +108,24 @@ struct Lease::State {
   std::vector<int> hits;           // expert ids of the request that had a slot when it was looked up
   Waves waves;                     // which experts stay, of a request larger than the slots
 
+  // Own reads since the disk was last idle, to measure its speed; none if it was not idle when they began.
+  std::uint64_t burst_bytes = 0;
+  double burst_begin = 0;
+
+  /// Whether nothing waits for a slot or for its reads.
+  bool all_read() const { return !has_waiting() && in_flight.empty(); }
+
  private:
   bool has_waiting() const { return next_waiting < waiting.size(); }
   void count(std::uint64_t LookupCounts::*counter, std::uint64_t amount);
   /// Plans a request that does not fit into the slots that other leases leave.
   void plan_waves();
+  /// Drops what was guessed for this lookup and is not missing, and tells the lookahead how good the guess was.
+  void settle_guess(std::span<const int> ids);
   /// Gives slots to waiting experts for as long as there are any.
   void start_reads();
+  /// Takes the expert of a claimed slot from staging if it is there. Otherwise false.
+  bool adopt_staged(int slot);
   /// Moves what has landed from in_flight to ready. Throws Error for one failed expert, having let it go.
   void take_landed();
   void wait_for_landing();

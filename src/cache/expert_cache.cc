@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <limits>
 #include <utility>
 
 #include "base/error.h"
@@ -15,6 +16,8 @@ namespace {
 constexpr std::size_t kCompletionsPerPoll = 64;
 
 // A read is tagged with the slot it fills: that outlives any lease, and a slot changes hands only after its last read.
+// Those of staging are tagged with this in place of a layer, and the place.
+constexpr int kStaging = std::numeric_limits<int>::max();
 constexpr std::uint64_t tag_of(int layer, int slot) {
   return static_cast<std::uint64_t>(layer) << 32 | static_cast<std::uint32_t>(slot);
 }
@@ -55,9 +58,20 @@ LookupCounts& LookupCounts::operator-=(const LookupCounts& earlier) {
   return *this;
 }
 
+SpeculationCounts& SpeculationCounts::operator-=(const SpeculationCounts& earlier) {
+  reads -= earlier.reads;
+  used -= earlier.used;
+  bytes_read -= earlier.bytes_read;
+  bytes_used -= earlier.bytes_used;
+  return *this;
+}
+
 ExpertCache::State::State(std::vector<LayerExperts> layer_experts, const CacheOptions& options,
                           stream::Reader& used_reader)
-    : reader(used_reader), seconds(options.seconds) {
+    : reader(used_reader),
+      seconds(options.seconds),
+      lookahead(options.staging_slots > 0 ? options.lookahead : LookaheadMode::off,
+                static_cast<int>(layer_experts.size())) {
   assert(options.slots_per_layer >= 1);
   const PolicyEntry& policy = eviction_policy(options.policy);
   policy_name = policy.name;
@@ -88,7 +102,11 @@ ExpertCache::State::State(std::vector<LayerExperts> layer_experts, const CacheOp
   }
 
   arenas.reserve(classes.size());  // layers point into it
-  for (const SizeClass& c : classes) arenas.emplace_back(c.layout, c.slots);
+  for (const SizeClass& c : classes) {
+    const SlotArena& arena = arenas.emplace_back(c.layout, c.slots + options.staging_slots);
+    for (int i = 0; i < options.staging_slots; ++i) staging.add(arena.layout(), arena.slot(c.slots + i));
+  }
+  candidates.reserve(Lookahead::kRanks);
 
   std::size_t most_reads = 0;  // of one layer with all its slots in flight
   layers.reserve(layer_experts.size());
@@ -134,16 +152,20 @@ bool ExpertCache::State::count_decode_step(std::uint64_t step) {
 
 std::uint64_t ExpertCache::State::append_reads(int layer_index, int slot) {
   Layer& of = layer(layer_index);
-  const int expert = of.slots.slot(slot).expert;
-  const auto parts = static_cast<std::size_t>(of.experts.parts);
   const std::size_t first_read = reads.size();
-  for (std::size_t part = 0; part < parts; ++part) {
-    std::byte* region = of.memory[static_cast<std::size_t>(slot)] + of.layout->part_offset[part];
-    const std::uint32_t shift =
-        append_part_reads(of.experts.slice(expert, static_cast<int>(part)), region, tag_of(layer_index, slot), reads);
-    of.parts[static_cast<std::size_t>(slot) * parts + part] = region + shift;
-  }
+  const std::uint64_t bytes = append_reads(of, of.slots.slot(slot).expert, of.memory[static_cast<std::size_t>(slot)],
+                                           tag_of(layer_index, slot), of.parts_of(slot));
   of.slots.expect_reads(slot, static_cast<int>(reads.size() - first_read));
+  return bytes;
+}
+
+std::uint64_t ExpertCache::State::append_reads(const Layer& of, int expert, std::byte* memory, std::uint64_t tag,
+                                               const std::byte** parts) {
+  const std::size_t first_read = reads.size();
+  for (int part = 0; part < of.experts.parts; ++part) {
+    std::byte* region = memory + of.layout->part_offset[static_cast<std::size_t>(part)];
+    parts[part] = region + append_part_reads(of.experts.slice(expert, part), region, tag, reads);
+  }
   std::uint64_t bytes = 0;
   for (std::size_t i = first_read; i < reads.size(); ++i) bytes += reads[i].length;
   return bytes;
@@ -165,19 +187,68 @@ void ExpertCache::State::poll(bool wait) {
   const std::size_t count = reader.poll(done, wait);
   if (wait && count == 0) fail("expert cache: the reader lost reads that it was given; this is a fault in the program");
   for (const stream::Completion& completion : std::span(done).first(count)) {
-    layer(layer_of(completion.tag)).slots.read_ended(slot_of(completion.tag), completion.error);
+    const int index = slot_of(completion.tag);
+    if (layer_of(completion.tag) != kStaging) {
+      layer(layer_of(completion.tag)).slots.read_ended(index, completion.error);
+      continue;
+    }
+    const StagedExpert& place = staging.place(index);
+    if (place.state == StagedExpert::State::adopted) {
+      layer(place.layer).slots.read_ended(place.slot, completion.error);
+    }
+    staging.read_ended(index, !completion.error.empty());
   }
 }
 
 ExpertCache::ExpertCache(std::vector<LayerExperts> layers, const CacheOptions& options, stream::Reader& reader)
     : state_(std::make_unique<State>(std::move(layers), options, reader)) {}
 
-ExpertCache::~ExpertCache() { assert(state_->free_leases.size() == state_->leases.size()); }
+ExpertCache::~ExpertCache() {
+  assert(state_->free_leases.size() == state_->leases.size());
+  try {
+    finish_reads();
+  } catch (const std::exception&) {
+    state_.release();  // the engine is beyond use and the kernel may write to this memory at any time
+  }
+}
 
 Lease ExpertCache::acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step) {
   Lease lease(state_->new_lease());
   lease.state_->begin(layer, ids, phase, step);
   return lease;
+}
+
+bool ExpertCache::wants_guess(Phase phase, int layer) { return state_->lookahead.wants_guess(phase, layer); }
+
+void ExpertCache::read_ahead(Phase phase, int layer, std::span<const int> guess) {
+  State& state = *state_;
+  if (state.reader.outstanding() > 0) return;
+  State::Layer& of = state.layer(layer);
+  state.candidates.clear();
+  for (const int expert : guess) {
+    if (state.candidates.size() == Lookahead::kRanks) break;
+    if (of.slots.find(expert) == LayerSlots::kNone) state.candidates.push_back(expert);
+  }
+  std::uint64_t expert_bytes = 0;
+  for (const std::uint64_t bytes : of.layout->part_bytes) expert_bytes += bytes;
+  const std::size_t count = state.lookahead.choose(phase, layer, state.candidates, expert_bytes, state.seconds());
+  SpeculationCounts& counts = state.speculation[static_cast<std::size_t>(phase)];
+  for (const int expert : std::span(state.candidates).first(count)) {
+    const int index = state.staging.find_available(*of.layout);
+    if (index == Staging::kNone) break;
+    StagedExpert& place = state.staging.place(index);
+    const std::size_t first_read = state.reads.size();
+    const std::uint64_t bytes =
+        state.append_reads(of, expert, place.memory, tag_of(kStaging, index), place.parts.data());
+    state.staging.stage(index, layer, expert, static_cast<int>(state.reads.size() - first_read), bytes);
+    ++counts.reads;
+    counts.bytes_read += bytes;
+  }
+  state.submit_reads();
+}
+
+void ExpertCache::finish_reads() {
+  while (state_->staging.reads_in_flight()) state_->poll(true);
 }
 
 int ExpertCache::layers() const { return static_cast<int>(state_->layers.size()); }
@@ -195,12 +266,20 @@ LookupCounts ExpertCache::counts(Phase phase) const {
 const LookupCounts& ExpertCache::counts(int layer, Phase phase) const {
   return state_->layer(layer).counts[static_cast<std::size_t>(phase)];
 }
+const SpeculationCounts& ExpertCache::speculation(Phase phase) const {
+  return state_->speculation[static_cast<std::size_t>(phase)];
+}
 const LookupCounts& ExpertCache::steady_counts() const { return state_->steady; }
 double ExpertCache::stall_seconds(Phase phase) const { return state_->stall_seconds[static_cast<std::size_t>(phase)]; }
 
 std::uint64_t ExpertCache::slot_bytes() const {
   std::uint64_t sum = 0;
   for (const State::Layer& layer : state_->layers) sum += layer.memory.size() * layer.layout->capacity;
+  return sum;
+}
+std::uint64_t ExpertCache::staging_bytes() const {
+  std::uint64_t sum = 0;
+  for (int i = 0; i < state_->staging.size(); ++i) sum += state_->staging.place(i).layout->capacity;
   return sum;
 }
 std::string_view ExpertCache::policy() const { return state_->policy_name; }

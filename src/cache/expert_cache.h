@@ -12,12 +12,11 @@
 
 #include "base/clock.h"
 #include "cache/expert_record.h"
+#include "cache/lookahead.h"
+#include "cache/phase.h"
 #include "stream/reader.h"
 
 namespace sluice::cache {
-
-/// Decode and prefill are counted apart.
-enum class Phase : std::uint8_t { prefill, decode };
 
 /// Counters of one phase, of one layer or of all. hits + misses_cold + misses_capacity = lookups, always. A lookup is
 /// one (step, layer, distinct expert).
@@ -27,16 +26,29 @@ struct LookupCounts {
   std::uint64_t misses_cold = 0;      // this expert has never been here
   std::uint64_t misses_capacity = 0;  // it was here and had to leave
   std::uint64_t bytes_needed = 0;     // of the slices of the experts whose reads were started
-  std::uint64_t bytes_read = 0;       // requested from the device: needed plus window slack
+  std::uint64_t bytes_read = 0;       // requested from the device for them: needed plus window slack
 
   LookupCounts& operator+=(const LookupCounts& other);
   LookupCounts& operator-=(const LookupCounts& earlier);
 };
 
+/// Experts that were read before anyone looked them up, of one phase. They change no lookup count: what is looked up
+/// and not resident is a miss, also when it is already here.
+struct SpeculationCounts {
+  std::uint64_t reads = 0;       // experts
+  std::uint64_t used = 0;        // of them, looked up and missed: those moved into a slot
+  std::uint64_t bytes_read = 0;  // requested from the device
+  std::uint64_t bytes_used = 0;  // of the experts used; these stand in LookupCounts::bytes_read as well
+
+  SpeculationCounts& operator-=(const SpeculationCounts& earlier);
+};
+
 struct CacheOptions {
-  int slots_per_layer = 0;               // >= 1; clipped to the number of experts of each layer
-  std::string policy = "decay";          // see eviction_policy.h
-  double (*seconds)() = steady_seconds;  // the clock that stalls are measured with
+  int slots_per_layer = 0;                       // >= 1; clipped to the number of experts of each layer
+  int staging_slots = 0;                         // of each size class, for experts that are read ahead
+  LookaheadMode lookahead = LookaheadMode::off;  // when to use them
+  std::string policy = "decay";                  // see eviction_policy.h
+  double (*seconds)() = steady_seconds;          // the clock that stalls and idle times are measured with
 };
 
 /// Decode steps before steady_counts() begins: recorded routes show a stationary hit rate from there on.
@@ -79,8 +91,10 @@ class Lease {
   /// leases keep pinned, since waiting would never end; it can be called again once those are dropped.
   std::span<const ReadyExpert> next();
 
-  /// Whether every expert was resident at acquire(), so that the first batch is the whole request.
+  /// Whether every expert was there at acquire(), so that the first batch is the whole request.
   bool all_resident() const;
+  /// Whether everything that had to be read has landed: the disk has nothing more to do for this lease.
+  bool all_read() const;
 
  private:
   friend class ExpertCache;
@@ -113,6 +127,16 @@ class ExpertCache {
   /// on the order in which reads land: simulate.h counts the same without reading.
   Lease acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step);
 
+  /// Whether a guess of what `layer` will be asked for next in `phase` would be of any use now; see lookahead.h.
+  bool wants_guess(Phase phase, int layer);
+  /// Reads guessed experts of the next lookup of `layer` into staging, `guess` distinct and best first: as many of
+  /// those that are not resident as the disk is expected to have time for. To be called when demanded reads have
+  /// landed (Lease::all_read()); does nothing while reads are outstanding. That lookup, the next of this layer, takes
+  /// those it misses from there and drops the others. Never evicts, and changes neither residents nor lookup counts.
+  void read_ahead(Phase phase, int layer, std::span<const int> guess);
+  /// Waits until no read is under way, so that others may use the Reader. No lease is alive.
+  void finish_reads();
+
   /// Fills the slots with the experts of most heat, `heat` [layers][experts], in file order with many reads in flight,
   /// and tells the policy how hot they are. Experts without heat are not read. Before the first acquire(). No lookups
   /// are counted: a later lookup of what is here is a hit, and one of what was here and left is a capacity miss.
@@ -144,10 +168,12 @@ class ExpertCache {
   const LookupCounts& counts(int layer, Phase phase) const;
   /// All layers, decode without its first kWarmUpSteps steps.
   const LookupCounts& steady_counts() const;
+  const SpeculationCounts& speculation(Phase phase) const;
   /// Seconds next() waited for reads, by phase.
   double stall_seconds(Phase phase) const;
-  /// Bytes of all slots, window slack included.
+  /// Bytes of all slots, window slack included; without and of staging.
   std::uint64_t slot_bytes() const;
+  std::uint64_t staging_bytes() const;
   std::string_view policy() const;
 
  private:

@@ -70,6 +70,15 @@ void LayerSlots::read_ended(int index, std::string_view error) {
   }
 }
 
+void LayerSlots::adopt(int index, int reads) {
+  Slot& slot = at(index);
+  assert(slot.state == SlotState::reading && slot.reads_in_flight == 0);
+  slot.reads_in_flight = reads;
+  if (reads > 0) return;
+  slot.state = SlotState::resident;
+  was_resident_[static_cast<std::size_t>(slot.expert)] = 1;
+}
+
 int LayerSlots::retire() {
   int index = kNone;
   if (!empty_.empty()) {

@@ -63,6 +63,9 @@ class LayerSlots {
   /// One of them ended; `error` is empty on success. The last one makes the slot resident or failed.
   void read_ended(int slot, std::string_view error);
 
+  /// A claimed slot got memory that its expert is already being read into; `reads` of it have not ended.
+  void adopt(int slot, int reads);
+
   /// Takes a slot out of use: an empty one, else that of the policy's victim among the unpinned residents. Returns it,
   /// or kNone when every slot is pinned.
   int retire();

@@ -25,6 +25,7 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
   phase = of_phase;
   step = at_step;
   steady = phase == Phase::decode && cache.count_decode_step(step);
+  burst_bytes = 0;
   LayerSlots& slots = cache.layer(layer).slots;
 
   // All hits are pinned before the first victim is chosen: an expert of this request never makes room for another.
@@ -32,6 +33,7 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
   std::sort(waiting.begin(), waiting.end());
   assert(std::adjacent_find(waiting.begin(), waiting.end()) == waiting.end());
   hits.clear();
+  settle_guess(waiting);
   std::size_t misses = 0;
   for (const int expert : waiting) {
     slots.touch(expert, step);
@@ -49,9 +51,27 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
     (landed ? ready : in_flight).push_back({.slot = slot, .hit = true, .own_reads = false});
   }
   waiting.resize(misses);
-  all_resident = misses == 0 && in_flight.empty();
   plan_waves();
   start_reads();
+  take_landed();
+  all_resident = all_read();
+}
+
+void Lease::State::settle_guess(std::span<const int> ids) {
+  if (cache.staging.reads_in_flight()) cache.poll(false);
+  const LayerSlots& slots = cache.layer(layer).slots;
+  const auto missing = [&](int expert) { return slots.find(expert) == LayerSlots::kNone; };
+  auto others = static_cast<std::size_t>(std::count_if(ids.begin(), ids.end(), missing));
+  for (int i = 0; i < cache.staging.size(); ++i) {
+    const StagedExpert& place = cache.staging.place(i);
+    if (place.state != StagedExpert::State::staged || place.layer != layer) continue;
+    if (!place.failed && missing(place.expert) && std::binary_search(ids.begin(), ids.end(), place.expert)) {
+      --others;
+    } else {
+      cache.staging.drop(i);
+    }
+  }
+  cache.lookahead.lookup(phase, layer, ids, others, cache.seconds());
 }
 
 void Lease::State::plan_waves() {
@@ -123,6 +143,7 @@ void Lease::State::count(std::uint64_t LookupCounts::*counter, std::uint64_t amo
 
 void Lease::State::start_reads() {
   ExpertCache::State::Layer& of = cache.layer(layer);
+  std::uint64_t submitted = 0;  // bytes
   for (; has_waiting(); ++next_waiting) {
     const int expert = waiting[next_waiting];
     int slot = of.slots.find(expert);
@@ -134,10 +155,33 @@ void Lease::State::start_reads() {
     slot = of.slots.claim(expert, step);
     if (slot == LayerSlots::kNone) break;
     in_flight.push_back({.slot = slot, .hit = false, .own_reads = true});
-    count(&LookupCounts::bytes_read, cache.append_reads(layer, slot));
     for (const std::uint64_t bytes : of.layout->part_bytes) count(&LookupCounts::bytes_needed, bytes);
+    if (adopt_staged(slot)) continue;
+    const std::uint64_t bytes = cache.append_reads(layer, slot);
+    count(&LookupCounts::bytes_read, bytes);
+    submitted += bytes;
+  }
+  if (submitted == 0) return;
+  if (cache.reader.outstanding() == 0) {
+    burst_bytes = submitted;
+    burst_begin = cache.seconds();
+  } else if (burst_bytes > 0) {
+    burst_bytes += submitted;
   }
   cache.submit_reads();
+}
+
+bool Lease::State::adopt_staged(int slot) {
+  ExpertCache::State::Layer& of = cache.layer(layer);
+  const int index = cache.staging.find(layer, of.slots.slot(slot).expert);
+  if (index == Staging::kNone) return false;
+  const std::uint64_t bytes = cache.staging.place(index).bytes_read;
+  cache.staging.adopt(index, of.slots, slot, of.memory[static_cast<std::size_t>(slot)], of.parts_of(slot));
+  count(&LookupCounts::bytes_read, bytes);
+  SpeculationCounts& counts = cache.speculation[static_cast<std::size_t>(phase)];
+  ++counts.used;
+  counts.bytes_used += bytes;
+  return true;
 }
 
 void Lease::State::take_landed() {
@@ -166,8 +210,10 @@ void Lease::State::wait_for_landing() {
   while (ready.empty() && !in_flight.empty()) {
     const double begin = cache.seconds();
     cache.poll(true);
-    cache.stall_seconds[static_cast<std::size_t>(phase)] += cache.seconds() - begin;
+    const double end = cache.seconds();
+    cache.stall_seconds[static_cast<std::size_t>(phase)] += end - begin;
     take_landed();
+    if (all_read() && burst_bytes > 0) cache.lookahead.measured(std::exchange(burst_bytes, 0), end - burst_begin);
   }
   if (ready.empty() && has_waiting()) {
     fail("MoE layer {}: {} experts wait for a slot while other leases pin all {}; drop those or use more --cache-slots",
@@ -190,5 +236,6 @@ Lease::~Lease() {
 std::span<const ReadyExpert> Lease::next() { return state_->next(); }
 
 bool Lease::all_resident() const { return state_->all_resident; }
+bool Lease::all_read() const { return state_->all_read(); }
 
 }  // namespace sluice::cache

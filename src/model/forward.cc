@@ -62,8 +62,8 @@ void Model::State::run_blocks(std::span<const PassRow> pass_rows, cache::Phase p
   const auto size = static_cast<std::int64_t>(count) * hidden;
   const std::span<float> h = workspace.take<float>(static_cast<std::size_t>(size));    // [T, H] normed input
   const std::span<float> out = workspace.take<float>(static_cast<std::size_t>(size));  // [T, H] of a block
-  Pass pass{context,   workspace, plan->session,   pass_rows, hidden, eps,
-            moe.get(), &observer, &route_override, phase,     steps,  take_selection(count)};
+  Pass pass{context,   workspace,       plan->session,   pass_rows,  hidden, eps,   moe.get(),
+            &observer, &route_override, &guess_override, moe_blocks, phase,  steps, take_selection(count)};
   for (const BlockWeights& block : plan->weights.blocks) {
     follow_watch();  // here and not once per pass: a chunk of a prompt takes seconds
     kernels::rms_norm(context, x, count, hidden, block.norm.data(), eps, h.data());

@@ -45,6 +45,8 @@ void Model::State::load(const LoadProgress& progress) {
     for (const ExpertLayout& layout : plan->experts) records.push_back(layout.records);
     cache::CacheOptions options;
     options.slots_per_layer = plan->budget.slots_per_layer;
+    options.staging_slots = plan->budget.staging_slots;
+    options.lookahead = settings.prefetch;
     options.policy = settings.policy;
     cache = std::make_unique<cache::ExpertCache>(std::move(records), options, *reader);
     moe = std::make_unique<MoeExecutor>(context, *cache, plan->experts, settings.moe_path);
@@ -57,6 +59,9 @@ void Model::State::load(const LoadProgress& progress) {
         if (progress) progress(dense_bytes + std::min(done, warm_bytes), dense_bytes + warm_bytes);
       });
     }
+  }
+  for (const BlockWeights& block : plan->weights.blocks) {
+    if (std::holds_alternative<MoeWeights>(block.operation)) moe_blocks.push_back(&block);
   }
   rows.reserve(static_cast<std::size_t>(plan->budget.chunk_tokens));
 }
@@ -130,6 +135,7 @@ std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const
   info.dense_bytes = plan.budget.dense_bytes;
   info.expert_bytes = plan.expert_bytes();
   info.slot_bytes = state.cache ? state.cache->slot_bytes() : 0;
+  info.staging_bytes = state.cache ? state.cache->staging_bytes() : 0;
   info.kv_bytes = plan.budget.kv_bytes;
   info.scratch_bytes = plan.budget.scratch_bytes;
   info.budget_bytes = plan.budget.limit_bytes.value_or(plan.budget.total_bytes());
@@ -171,6 +177,7 @@ const stream::Checkpoint& Model::checkpoint() const { return state_->plan->check
 std::span<const std::byte> Model::resident_weights() const { return state_->plan->dense.bytes(); }
 
 stream::DriveProbe Model::probe_drive() {
+  if (state_->cache) state_->cache->finish_reads();
   return stream::probe_drive(*state_->reader, state_->plan->checkpoint.files());
 }
 
@@ -190,5 +197,6 @@ void Model::watch_memory(std::function<cache::MemoryPressure()> read, std::funct
 
 void Model::observe_routes(RouteObserver observer) { state_->observer = std::move(observer); }
 void Model::override_routes(RouteOverride override) { state_->route_override = std::move(override); }
+void Model::override_guesses(GuessOverride override) { state_->guess_override = std::move(override); }
 
 }  // namespace sluice::model

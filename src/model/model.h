@@ -57,6 +57,7 @@ struct ModelInfo {
   std::uint64_t dense_bytes = 0;         // resident weights
   std::uint64_t expert_bytes = 0;        // all routed experts, on disk
   std::uint64_t slot_bytes = 0;          // slots in memory
+  std::uint64_t staging_bytes = 0;       // for experts that are read ahead
   std::uint64_t kv_bytes = 0;            // at full context
   std::uint64_t scratch_bytes = 0;       // of one prefill chunk
   std::uint64_t budget_bytes = 0;        // what the process may use
@@ -110,6 +111,8 @@ class Model {
   /// Experts are then chosen by `override` and not by the routers, which are computed all the same: to measure speed
   /// with recorded or generated routes. The text means nothing. An empty function ends it.
   void override_routes(RouteOverride override);
+  /// What is read ahead is then guessed by `override` and not by the routers.
+  void override_guesses(GuessOverride override);
 
   /// The text of a heat file: what was loaded, and the lookups since. Empty for a dense model.
   std::string heat_text() const;

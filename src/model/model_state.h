@@ -35,10 +35,12 @@ struct Model::State {
   Heat heat;                                  // of earlier runs; all 0 without a file
   std::unique_ptr<MoeExecutor> moe;           // likewise
   kernels::Workspace workspace;
-  std::vector<PassRow> rows;  // of the current pass
-  std::uint64_t steps = 0;    // passes so far: the clock of the eviction policy
+  std::vector<const BlockWeights*> moe_blocks;  // those with routed experts, in order
+  std::vector<PassRow> rows;                    // of the current pass
+  std::uint64_t steps = 0;                      // passes so far: the clock of the eviction policy
   RouteObserver observer;
   RouteOverride route_override;
+  GuessOverride guess_override;
   std::optional<cache::MemoryWatch> watch;  // over the slots
   ModelInfo info;
 

@@ -24,6 +24,15 @@ struct MoeBatch {
   std::uint64_t step = 0;  // token counter of the eviction policy
 };
 
+/// What run() does while the disk reads.
+struct MoeOverlap {
+  /// Experts that the next MoE layer will probably need, distinct, best first. Called at most once, and only if it is
+  /// of any use. The span stays valid as long as run().
+  kernels::FunctionRef<std::span<const int>()> guess_next;
+  /// Work that needs no routed expert. Called once.
+  kernels::FunctionRef<void()> compute;
+};
+
 /// Used by the thread that drives the model. No allocation per call in steady state.
 class MoeExecutor {
  public:
@@ -32,9 +41,9 @@ class MoeExecutor {
               MoePath path);
 
   /// y [T, as x] = sum over the row's experts, in ascending id, of weight * expert(x row). The result does not depend
-  /// on the path, on what is resident, or on the order in which reads land. `while_reading` is called once, when the
-  /// reads of missing experts are under way: for work that needs no expert. Throws Error when a read fails.
-  void run(const MoeBatch& batch, float* y, kernels::FunctionRef<void()> while_reading, kernels::Workspace& workspace);
+  /// on the path, on what is resident, or on the order in which reads land, nor on what is read ahead. Throws Error
+  /// when a read fails.
+  void run(const MoeBatch& batch, float* y, const MoeOverlap& overlap, kernels::Workspace& workspace);
 
  private:
   struct Routes;

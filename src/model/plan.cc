@@ -132,6 +132,8 @@ cache::BudgetRequest request_budget(const ModelPlan& plan, const RuntimeSettings
     request.layers.push_back({cache::slot_capacity(layout.records), layout.records.experts});
   }
   request.top_k = plan.top_k;
+  // A guess is worth reading for one layer ahead, and no layer needs more experts for a token.
+  request.staging_slots = settings.prefetch == cache::LookaheadMode::off ? 0 : plan.top_k;
   return request;
 }
 
@@ -182,6 +184,12 @@ ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettin
   budget_request = request_budget(*this, settings, to_run);
   budget = cache::plan_budget(budget_request);
   notices.insert(notices.end(), budget.notices.begin(), budget.notices.end());
+  if (settings.prefetch == cache::LookaheadMode::on && budget.staging_slots == 0) {
+    const char* reason = experts.empty()                            ? "the model has no routed experts"
+                         : budget.slots_per_layer >= expert_count() ? "every expert has a slot"
+                                                                    : "no memory is left for it";
+    notices.push_back(fmt::format("requested --prefetch on, got off because {}", reason));
+  }
 }
 
 int ModelPlan::expert_count() const {

@@ -14,4 +14,9 @@ using RouteObserver =
 /// Replaces a routing decision: MoE block, row of the pass, ids and weights [top_k] to overwrite. The ids are distinct.
 using RouteOverride = std::function<void(int moe_layer, int row, std::span<int> ids, std::span<float> weights)>;
 
+/// Replaces what is guessed of a routing decision before the router has run: MoE block, row of the pass, ids [top_k] to
+/// overwrite, in descending order of preference. The ids are distinct. Called before the RouteOverride of that block in
+/// the same pass, or not at all.
+using GuessOverride = std::function<void(int moe_layer, int row, std::span<int> ids)>;
+
 }  // namespace sluice::model

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/dtype.h"
+#include "cache/lookahead.h"
 #include "kernels/isa.h"
 
 namespace sluice::model {
@@ -27,7 +28,8 @@ struct RuntimeSettings {
   int ctx_size = 0;                     // positions; 0: min(the model's, 8192)
   std::string io;                       // "uring", "pread", "mmap"; empty: the best that works here
   std::string policy = "decay";         // eviction, see cache/eviction_policy.h
-  std::filesystem::path heat;           // experts used by earlier runs, see heat_file.h; empty or missing: none
+  cache::LookaheadMode prefetch = cache::LookaheadMode::automatic;  // reading experts before they are asked for
+  std::filesystem::path heat;  // experts used by earlier runs, see heat_file.h; empty or missing: none
   MoePath moe_path = MoePath::automatic;
   kernels::ActivationKind activations = kernels::ActivationKind::int16;
   std::optional<DType>

@@ -65,7 +65,7 @@ std::optional<double> schedule_bound(const RunStatistics& s, const Model& model,
   const cache::ScheduleModel schedule = schedule_model(model.plan());
   const cache::ScheduleRates rates{.disk = s.rates.disk > 0 ? s.rates.disk : std::numeric_limits<double>::infinity(),
                                    .memory = s.rates.memory,
-                                   .lookahead_recall = 0};
+                                   .lookahead_recall = s.lookahead_recall().value_or(0)};
   const cache::Simulation run =
       cache::simulate(log, s.model.slots_per_layer, cache::eviction_policy(model.experts()->policy()));
   const std::optional<double> seconds = cache::schedule_seconds(schedule, rates, log, run.misses, first_counted);
@@ -77,6 +77,8 @@ void subtract(const RunStatistics& since, RunStatistics& s) {
   s.prefill_lookups -= since.prefill_lookups;
   s.decode_lookups -= since.decode_lookups;
   for (std::size_t layer = 0; layer < s.layers.size(); ++layer) s.layers[layer] -= since.layers[layer];
+  s.prefill_ahead -= since.prefill_ahead;
+  s.decode_ahead -= since.decode_ahead;
   s.prefill_stall_seconds -= since.prefill_stall_seconds;
   s.decode_stall_seconds -= since.decode_stall_seconds;
   s.steady_hit_rate = std::nullopt;  // of the run as a whole
@@ -85,6 +87,11 @@ void subtract(const RunStatistics& since, RunStatistics& s) {
   s.io.short_reads -= since.io.short_reads;
   s.io.retries -= since.io.retries;
   s.major_faults -= since.major_faults;
+}
+
+/// Bytes requested from the device in a phase: for what was missed, and for guesses that were wrong.
+std::uint64_t requested_bytes(const cache::LookupCounts& lookups, const cache::SpeculationCounts& ahead) {
+  return lookups.bytes_read + ahead.bytes_read - ahead.bytes_used;
 }
 
 /// How much of the weights lies on huge pages, which save a part of the time that address translation takes.
@@ -117,6 +124,11 @@ std::optional<Bound> RunStatistics::bound() const {
   return std::nullopt;
 }
 
+std::optional<double> RunStatistics::lookahead_recall() const {
+  return ratio(static_cast<double>(decode_ahead.used),
+               static_cast<double>(decode_lookups.lookups - decode_lookups.hits));
+}
+
 double RunStatistics::decode_speed() const {
   return generation.decode_seconds > 0 ? generation.decode_steps / generation.decode_seconds : 0;
 }
@@ -134,6 +146,8 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
   if (const cache::ExpertCache* experts = model.experts()) {
     s.prefill_lookups = experts->counts(cache::Phase::prefill);
     s.decode_lookups = experts->counts(cache::Phase::decode);
+    s.prefill_ahead = experts->speculation(cache::Phase::prefill);
+    s.decode_ahead = experts->speculation(cache::Phase::decode);
     s.steady_hit_rate = hit_rate(experts->steady_counts());
     for (int layer = 0; layer < experts->layers(); ++layer) {
       s.layers.push_back(experts->counts(layer, cache::Phase::decode));
@@ -171,15 +185,16 @@ std::string regret_text(const cache::Regret& regret) {
 
 std::string statistics_text(const RunStatistics& s) {
   std::string text = fmt::format("prefill {:6} tok {:7.1f} tok/s", s.generation.prompt_tokens, s.prefill_speed());
-  if (s.prefill_lookups.lookups > 0) text += fmt::format("   read {}", format_bytes(s.prefill_lookups.bytes_read));
+  if (s.prefill_lookups.lookups > 0)
+    text += fmt::format("   read {}", format_bytes(requested_bytes(s.prefill_lookups, s.prefill_ahead)));
   text += fmt::format("\ndecode  {:6} tok {:7.1f} tok/s", s.generation.decode_steps, s.decode_speed());
   const cache::LookupCounts& decode = s.decode_lookups;
   if (decode.lookups > 0) {
     text += fmt::format("   hit {} % (miss: cold {}, capacity {})", percent(decode.hits, decode.lookups),
                         percent(decode.misses_cold, decode.lookups), percent(decode.misses_capacity, decode.lookups));
     if (s.generation.decode_steps > 0) {
-      text += fmt::format("   read {}/tok",
-                          format_bytes(decode.bytes_read / static_cast<std::uint64_t>(s.generation.decode_steps)));
+      text += fmt::format("   read {}/tok", format_bytes(requested_bytes(decode, s.decode_ahead) /
+                                                         static_cast<std::uint64_t>(s.generation.decode_steps)));
     }
     if (decode.bytes_read > 0 && s.decode_stall_seconds > 0) {
       text += fmt::format(", waited {:.0f} % of the time",
@@ -187,6 +202,12 @@ std::string statistics_text(const RunStatistics& s) {
     }
   }
   text += '\n';
+  if (s.decode_ahead.reads > 0) {
+    text +=
+        fmt::format("ahead   {:6} experts read before the router asked, {} % of them needed: {:.0f} % of the misses\n",
+                    s.decode_ahead.reads, percent(s.decode_ahead.used, s.decode_ahead.reads),
+                    100 * s.lookahead_recall().value_or(0));
+  }
   if (const std::optional<Bound> bound = s.bound()) {
     const std::optional<double> disk = s.disk_bound();
     const std::optional<double> memory = s.memory_bound();
@@ -246,14 +267,14 @@ std::string statistics_json(const RunStatistics& s) {
   j["prefill"] = {{"tokens", s.generation.prompt_tokens},
                   {"seconds", s.generation.prefill_seconds},
                   {"tok_per_s", s.prefill_speed()},
-                  {"bytes_read", s.prefill_lookups.bytes_read},
+                  {"bytes_read", requested_bytes(s.prefill_lookups, s.prefill_ahead)},
                   {"bytes_needed", s.prefill_lookups.bytes_needed},
                   {"stall_seconds", s.prefill_stall_seconds},
                   {"cache", counts_json(s.prefill_lookups)}};
   j["decode"] = {{"tokens", s.generation.decode_steps},
                  {"seconds", s.generation.decode_seconds},
                  {"tok_per_s", s.decode_speed()},
-                 {"bytes_read", s.decode_lookups.bytes_read},
+                 {"bytes_read", requested_bytes(s.decode_lookups, s.decode_ahead)},
                  {"bytes_needed", s.decode_lookups.bytes_needed},
                  {"stall_seconds", s.decode_stall_seconds}};
   ordered_json per_layer = ordered_json::array();
@@ -264,11 +285,14 @@ std::string statistics_json(const RunStatistics& s) {
                 {"experts_per_layer", s.model.experts}};
   j["cache"].update(counts_json(s.decode_lookups));
   j["cache"]["steady_hit_rate"] = number(s.steady_hit_rate);
-  j["cache"]["speculative_reads"] = 0;
-  j["cache"]["speculative_used"] = 0;
+  j["cache"]["speculative_reads"] = s.decode_ahead.reads;
+  j["cache"]["speculative_used"] = s.decode_ahead.used;
+  j["cache"]["speculative_recall"] = number(s.lookahead_recall());
   j["cache"]["per_layer"] = per_layer;
   const double decode_rate =
-      s.decode_stall_seconds > 0 ? static_cast<double>(s.decode_lookups.bytes_read) / s.decode_stall_seconds : 0;
+      s.decode_stall_seconds > 0
+          ? static_cast<double>(requested_bytes(s.decode_lookups, s.decode_ahead)) / s.decode_stall_seconds
+          : 0;
   j["io"] = {{"engine", s.io_choice.engine},
              {"direct", s.io_choice.direct},
              {"reason", s.io_choice.reason},
@@ -296,6 +320,7 @@ std::string statistics_json(const RunStatistics& s) {
                  {"double_slots_hit_rate", number(s.regret.double_slots_hit_rate)}};
   j["memory"] = {{"dense_bytes", s.model.dense_bytes},
                  {"slot_bytes", s.model.slot_bytes},
+                 {"staging_bytes", s.model.staging_bytes},
                  {"kv_bytes", s.model.kv_bytes},
                  {"scratch_bytes", s.model.scratch_bytes},
                  {"budget_bytes", s.model.budget_bytes},

@@ -28,6 +28,7 @@ struct RunStatistics {
   std::vector<SettingRecord> settings;
   GenerateResult generation;
   cache::LookupCounts prefill_lookups, decode_lookups;
+  cache::SpeculationCounts prefill_ahead, decode_ahead;  // experts read before they were asked for
   std::optional<double> steady_hit_rate;    // decode lookups after the first 32 tokens; none if there were fewer
   std::vector<cache::LookupCounts> layers;  // decode, per MoE layer
   double prefill_stall_seconds = 0;
@@ -48,6 +49,8 @@ struct RunStatistics {
   std::optional<double> memory_bound() const;
   /// The tighter of the two.
   std::optional<Bound> bound() const;
+  /// Share of the decode misses that had been read ahead, in [0, 1]; none if nothing was missed.
+  std::optional<double> lookahead_recall() const;
   double decode_speed() const;  // tokens per second; 0 if nothing was decoded
   double prefill_speed() const;
 };

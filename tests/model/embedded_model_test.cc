@@ -148,6 +148,41 @@ TEST(EmbeddedModel, SettingsOfSpeedNeverChangeAToken) {
   }
 }
 
+TEST(EmbeddedModel, ReadingAheadIsUsedAndChangesNoTokenNorCount) {
+  const auto prompt = reference("expected_text.json")["prompt_ids"].get<std::vector<int>>();
+  const auto run = [&](cache::LookaheadMode prefetch, const GuessOverride& guesses) {
+    RuntimeSettings settings;
+    settings.cache_slots = 6;
+    settings.prefetch = prefetch;
+    const auto model = Model::load(kModel, settings);
+    model->override_guesses(guesses);
+    Generated generated = greedy(*model, prompt, 40);
+    return std::pair(generated.tokens, collect_statistics(*model, generated.result, {}, {}));
+  };
+  const auto [expected, off] = run(cache::LookaheadMode::off, {});
+  EXPECT_EQ(off.decode_ahead.reads, 0U);
+  EXPECT_EQ(off.model.staging_bytes, 0U);
+
+  const auto [tokens, on] = run(cache::LookaheadMode::on, {});
+  EXPECT_EQ(tokens, expected);
+  EXPECT_GT(on.decode_ahead.used, 0U) << "the next router knows nothing of what comes";
+  EXPECT_GE(on.decode_ahead.reads, on.decode_ahead.used);
+  EXPECT_GT(on.model.staging_bytes, 0U);
+  EXPECT_EQ(on.decode_lookups.hits, off.decode_lookups.hits);
+  EXPECT_EQ(on.decode_lookups.misses_capacity, off.decode_lookups.misses_capacity);
+  EXPECT_EQ(on.decode_lookups.bytes_read, off.decode_lookups.bytes_read);
+
+  // Guesses that have nothing to do with the routes.
+  int next = 0;
+  const auto [wild_tokens, wild] = run(cache::LookaheadMode::on, [&](int layer, int, std::span<int> ids) {
+    EXPECT_GT(layer, 0);
+    for (int& id : ids) id = next = (next + 5) % 32;
+  });
+  EXPECT_EQ(wild_tokens, expected);
+  EXPECT_GT(wild.decode_ahead.reads, wild.decode_ahead.used);
+  EXPECT_EQ(wild.decode_lookups.hits, off.decode_lookups.hits);
+}
+
 TEST(EmbeddedModel, SequencesInOneBatchDoNotSeeEachOther) {
   const auto prompt = reference("expected_text.json")["prompt_ids"].get<std::vector<int>>();
   const auto model = Model::load(kModel, {});
@@ -218,8 +253,11 @@ TEST(EmbeddedModel, CountsAreTrue) {
   EXPECT_EQ(routed, (prompt.size() + steps) * 8 * 4);
   EXPECT_GT(statistics.decode_lookups.misses_capacity, 0U);
   // The cache counts whole windows; the last one of a file ends with the file.
-  const auto counted =
-      static_cast<double>(statistics.prefill_lookups.bytes_read + statistics.decode_lookups.bytes_read);
+  const cache::SpeculationCounts& ahead = statistics.decode_ahead;
+  const cache::SpeculationCounts& ahead_of_prompt = statistics.prefill_ahead;
+  const auto counted = static_cast<double>(statistics.prefill_lookups.bytes_read +
+                                           statistics.decode_lookups.bytes_read + ahead.bytes_read - ahead.bytes_used +
+                                           ahead_of_prompt.bytes_read - ahead_of_prompt.bytes_used);
   EXPECT_NEAR(static_cast<double>(statistics.io.bytes - reader_before.bytes), counted, 0.001 * counted);
   if (statistics.io_choice.direct && before && after) {
     const auto kernel = static_cast<double>(after->read_bytes - before->read_bytes);

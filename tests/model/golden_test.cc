@@ -192,6 +192,7 @@ TEST_P(Golden, PlacementNeverChangesALogit) {
     settings.threads = chunk == 7 ? 3 : 2;
     settings.policy = i % 2 == 1 ? "lru" : "decay";
     settings.io = i % 4 == 2 ? "pread" : "uring";
+    settings.prefetch = i % 3 == 0 ? cache::LookaheadMode::off : cache::LookaheadMode::on;
     const auto model = Model::load(directory, settings);
     EXPECT_EQ(teacher_forced(*model, tokens, 12), reference) << "slots " << slots << ", chunk " << chunk;
   }

@@ -176,7 +176,8 @@ TEST(Run, DocumentedStatisticsAreTheWrittenOnes) {
 TEST(Run, WhatHadNoEffectIsReported) {
   const ScratchDirectory scratch;
   const std::string file = (scratch / "stats.json").string();
-  const ProgramResult result = run_program({"run", "-n", "2", "--prefetch", "on", "--stats-json", file});
+  const ProgramResult result =
+      run_program({"run", "-n", "2", "--prefetch", "on", "--cache-slots", "32", "--stats-json", file});
   EXPECT_THAT(result.errors, HasSubstr("requested --prefetch on, got off because"));
   EXPECT_THAT(json::parse(read_file(file))["notices"].dump(), HasSubstr("--prefetch"));
 }

@@ -188,9 +188,7 @@ TEST(Settings, FuseSwitchWithoutEffectIsReported) {
               ElementsAre(HasSubstr("requested SLUICE_MOE_FUSE_GATEUP=0")));
 }
 
-TEST(Settings, WhatIsNotBuiltYetIsReported) {
-  EXPECT_THAT(resolve_settings({{"prefetch", "on"}}, {}).notices,
-              ElementsAre(AllOf(HasSubstr("requested --prefetch on, got off because"))));
+TEST(Settings, WhatHasNoEffectIsReported) {
   const Settings q8 = resolve_settings({{"cache-type", "q8"}}, {});
   EXPECT_THAT(q8.notices, IsEmpty());
   EXPECT_EQ(q8.runtime.cache_type, DType::i8);

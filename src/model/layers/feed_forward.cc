@@ -1,4 +1,7 @@
 // Feed-forward blocks: dense MLPs and routed experts.
+#include <algorithm>
+#include <numeric>
+
 #include "kernels/vector.h"
 #include "model/layers/layers.h"
 
@@ -32,6 +35,59 @@ void apply_shared(Pass& pass, const MoeWeights& weights, const float* x, const f
   }
 }
 
+/// x by a norm of the branch [T, H], or h if it has none.
+const float* branch_input(Pass& pass, std::span<const float> norm, const float* x, const float* h) {
+  if (norm.empty()) return h;
+  const std::span<float> result = pass.take(pass.hidden);
+  kernels::rms_norm(pass.context, x, pass.count(), pass.hidden, norm.data(), pass.norm_eps, result.data());
+  return result.data();
+}
+
+/// ids and route_weights [T, top_k] by the router of an MoE block, whose input is x and normed input h.
+void run_router(Pass& pass, const MoeWeights& weights, const float* x, const float* h, std::span<int> ids,
+                std::span<float> route_weights) {
+  const MoeSpec& spec = *weights.spec;
+  const Workspace::Mark mark(pass.workspace);
+  const std::span<float> logits = pass.take(spec.experts);  // [T, E]
+  multiply(pass, weights.router, branch_input(pass, weights.router_in, x, h), logits.data());
+  route(pass.context, spec.router, spec.experts, spec.top_k, weights.correction, weights.expert_scale, logits, ids,
+        route_weights, pass.workspace);
+}
+
+/// What the MoE block after `weights` will probably need: its router applied to x, the input of this block. Of several
+/// rows, the experts that most of them choose come first.
+std::span<const int> guess_next(Pass& pass, const MoeWeights& weights, const float* x) {
+  const BlockWeights& block = *pass.moe_blocks[static_cast<std::size_t>(weights.index) + 1];
+  const auto& next = std::get<MoeWeights>(block.operation);
+  const auto k = static_cast<std::size_t>(next.spec->top_k);
+  const std::span<int> guess = pass.workspace.take<int>(static_cast<std::size_t>(next.spec->experts));
+  const Workspace::Mark mark(pass.workspace);
+  const std::span<int> ids = pass.workspace.take<int>(pass.floats(next.spec->top_k));
+  const std::span<float> h = pass.take(pass.hidden);
+  kernels::rms_norm(pass.context, x, pass.count(), pass.hidden, block.norm.data(), pass.norm_eps, h.data());
+  run_router(pass, next, x, h.data(), ids, pass.take(next.spec->top_k));
+  if (*pass.guess_override) {
+    for (std::size_t row = 0; row < pass.rows.size(); ++row) {
+      (*pass.guess_override)(next.index, static_cast<int>(row), ids.subspan(row * k, k));
+    }
+  }
+  if (pass.count() == 1) {
+    std::copy(ids.begin(), ids.end(), guess.begin());
+    return guess.first(k);
+  }
+  const std::span<int> rows_of = pass.workspace.take<int>(guess.size());  // [E] rows that choose an expert
+  std::fill(rows_of.begin(), rows_of.end(), 0);
+  for (const int id : ids) ++rows_of[static_cast<std::size_t>(id)];
+  std::iota(guess.begin(), guess.end(), 0);
+  std::sort(guess.begin(), guess.end(), [&](int a, int b) {
+    const int rows_a = rows_of[static_cast<std::size_t>(a)];
+    const int rows_b = rows_of[static_cast<std::size_t>(b)];
+    return rows_a != rows_b ? rows_a > rows_b : a < b;
+  });
+  const auto chosen = std::count_if(rows_of.begin(), rows_of.end(), [](int rows) { return rows > 0; });
+  return guess.first(static_cast<std::size_t>(chosen));
+}
+
 }  // namespace
 
 void apply(Pass& pass, const MlpWeights& weights, const float*, const float* h, float* out) {
@@ -49,18 +105,9 @@ void apply(Pass& pass, const MlpWeights& weights, const float*, const float* h, 
 void apply(Pass& pass, const MoeWeights& weights, const float* x, const float* h, float* out) {
   const MoeSpec& spec = *weights.spec;
   const Workspace::Mark mark(pass.workspace);
-  const auto normed = [&](std::span<const float> norm) {  // the block's input by a norm of the branch, or h
-    if (norm.empty()) return h;
-    const std::span<float> result = pass.take(pass.hidden);
-    kernels::rms_norm(pass.context, x, pass.count(), pass.hidden, norm.data(), pass.norm_eps, result.data());
-    return static_cast<const float*>(result.data());
-  };
-  const std::span<float> logits = pass.take(spec.experts);                       // [T, E]
   const std::span<int> ids = pass.workspace.take<int>(pass.floats(spec.top_k));  // [T, k]
   const std::span<float> route_weights = pass.take(spec.top_k);                  // [T, k]
-  multiply(pass, weights.router, normed(weights.router_in), logits.data());
-  route(pass.context, spec.router, spec.experts, spec.top_k, weights.correction, weights.expert_scale, logits, ids,
-        route_weights, pass.workspace);
+  run_router(pass, weights, x, h, ids, route_weights);
   if (*pass.observer || *pass.route_override) {
     const auto k = static_cast<std::size_t>(spec.top_k);
     for (std::size_t row = 0; row < pass.rows.size(); ++row) {
@@ -72,7 +119,7 @@ void apply(Pass& pass, const MoeWeights& weights, const float* x, const float* h
       if (*pass.observer) (*pass.observer)(weights.index, static_cast<int>(row), row_ids, row_weights);
     }
   }
-  const float* in = normed(weights.experts_in);
+  const float* in = branch_input(pass, weights.experts_in, x, h);
   std::span<float> latent_out;
   if (spec.latent_dim > 0) {
     const std::span<float> latent_in = pass.take(spec.latent_dim);
@@ -81,11 +128,12 @@ void apply(Pass& pass, const MoeWeights& weights, const float* x, const float* h
     latent_out = pass.take(spec.latent_dim);
   }
   const std::span<float> shared = spec.shared ? pass.take(pass.hidden) : std::span<float>();
-  const auto while_reading = [&] {
+  const auto guess = [&] { return guess_next(pass, weights, x); };
+  const auto compute_shared = [&] {
     if (spec.shared) apply_shared(pass, weights, x, h, shared.data());
   };
   pass.moe->run({weights.index, pass.count(), in, ids.data(), route_weights.data(), pass.phase, pass.step},
-                spec.latent_dim > 0 ? latent_out.data() : out, while_reading, pass.workspace);
+                spec.latent_dim > 0 ? latent_out.data() : out, {guess, compute_shared}, pass.workspace);
   if (spec.latent_dim > 0) multiply(pass, weights.latent_out, latent_out.data(), out);
   if (!weights.experts_out.empty()) {
     kernels::rms_norm(pass.context, out, pass.count(), pass.hidden, weights.experts_out.data(), pass.norm_eps, out);
@@ -98,14 +146,17 @@ ScratchBytes scratch_bytes(const MlpSpec& spec, int hidden) {
 }
 
 ScratchBytes scratch_bytes(const MoeSpec& spec, int hidden) {
-  // Router scores; per chosen expert its output, gate and up rows, prepared inputs, and the lists of jobs.
+  // Router scores and those of the next router; per chosen expert its output, gate and up rows, prepared inputs, and
+  // the lists of jobs.
   constexpr double kJobBytes = 64;
   const int width = spec.latent_dim > 0 ? spec.latent_dim : hidden;
   const double routed =
       spec.top_k * (4 * (width + 2.0 * spec.width) + kPreparedBytes * (width + spec.width) + kJobBytes);
   const double branches = 4.0 * hidden * (spec.norms ? 2 : 0) + 4.0 * 2 * spec.latent_dim;
   const double shared = spec.shared ? 4.0 * (hidden + 1) + scratch_bytes(*spec.shared, hidden).per_row : 0;
-  return {0, 4.0 * spec.experts + branches + routed + shared + kPreparedBytes * hidden};
+  const double guess = 4.0 * hidden + 8.0 * spec.top_k;
+  return {4.0 * 2 * spec.experts,
+          4.0 * 2 * spec.experts + branches + routed + shared + guess + kPreparedBytes * hidden};
 }
 
 }  // namespace sluice::model

@@ -32,6 +32,8 @@ struct Pass {
   MoeExecutor* moe = nullptr;                     // null for dense models
   const RouteObserver* observer = nullptr;        // may be empty
   const RouteOverride* route_override = nullptr;  // likewise
+  const GuessOverride* guess_override = nullptr;  // likewise
+  std::span<const BlockWeights* const> moe_blocks = {};
   cache::Phase phase = cache::Phase::decode;
   std::uint64_t step = 0;                   // passes so far: the clock of the eviction policy
   std::span<std::uint64_t> selection = {};  // [T, words]: positions that the last indexer chose; empty without one
