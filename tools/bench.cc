@@ -33,6 +33,7 @@ struct BenchOptions {
   std::string sweep;            // NAME=VALUE,VALUE,...
   std::vector<std::string> ab;  // two lists of NAME=VALUE, or none
   bool ablation = false;
+  std::optional<double> lookahead_recall;
   TableStyle style = TableStyle::plain;
   std::filesystem::path json;
   std::filesystem::path svg;
@@ -59,6 +60,13 @@ void write_file(const std::filesystem::path& path, const std::string& text) {
 int bench(const BenchOptions& options, const Environment& environment) {
   if (options.request.prompt_tokens == 0 && options.request.decode_tokens == 0) {
     fail_usage("-p 0 -n 0: nothing is left to measure");
+  }
+  model::BenchRequest request = options.request;
+  if (options.lookahead_recall) {
+    if (request.routing == "model") {
+      fail_usage("--lookahead-recall: is of guesses at the routes of --routing; the model's own its routers guess");
+    }
+    request.lookahead_recall = *options.lookahead_recall;
   }
   const Comparison compared = comparison(options);
   std::vector<Settings> settings;
@@ -92,7 +100,7 @@ int bench(const BenchOptions& options, const Environment& environment) {
         fmt::print(stderr, "{} of {}: {}{}{}\n", repetition + 1, options.repetitions, series[i].setting,
                    series[i].setting.empty() ? "" : ", ", what);
       };
-      auto runs = model::bench(choice.directory, settings[i].runtime, settings[i].records, options.request, progress,
+      auto runs = model::bench(choice.directory, settings[i].runtime, settings[i].records, request, progress,
                                &interrupt.requested());
       if (with_ratios) check_same_tokens(series.front(), series[i].setting, runs);
       series[i].runs.insert(series[i].runs.end(), std::make_move_iterator(runs.begin()),
@@ -100,6 +108,10 @@ int bench(const BenchOptions& options, const Environment& environment) {
     }
   }
   fmt::print("{}", bench_table(series, options.style, with_ratios));
+  // Empty lines end a table of Markdown; a table of CSV has nothing but rows.
+  if (const std::string text = lookahead_text(series); !text.empty() && options.style != TableStyle::csv) {
+    fmt::print("\n{}", text);
+  }
   write_file(options.json, bench_json(series, with_ratios));
   if (axis) write_file(options.svg, bench_svg(series, *axis));
   return interrupt.requested() ? interrupt.exit_code() : 0;
@@ -127,7 +139,11 @@ Action declare_bench(std::vector<Flag>& flags) {
   flags.push_back({"--routing", "SOURCE", "Measurement",
                    "model, trace:FILE or gen:NAME: whose routes are taken (default: model)",
                    [options](const Given& given) { options->request.routing = given.text; }});
-  flags.push_back({"--seed", "N", "Measurement", "of prompt tokens and generated routes (default: 1)",
+  flags.push_back({"--lookahead-recall", "R", "Measurement",
+                   "share of the experts of such routes that the lookahead guesses (default: 0.8)",
+                   [options](const Given& given) { options->lookahead_recall = parse_share(given); }});
+  flags.push_back({"--seed", "N", "Measurement",
+                   "of prompt tokens, generated routes and guesses at routes (default: 1)",
                    [options](const Given& given) {
                      options->request.seed = static_cast<std::uint64_t>(parse_int(given, 0, kMost));
                    }});

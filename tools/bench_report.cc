@@ -100,6 +100,8 @@ Row row_of(const BenchSeries& series, const Repetitions& group, const BenchSerie
   const model::RunStatistics& s = middle.statistics;
   const bool prefill = middle.phase == cache::Phase::prefill;
   const cache::LookupCounts& lookups = prefill ? s.prefill_lookups : s.decode_lookups;
+  const cache::SpeculationCounts& ahead = prefill ? s.prefill_ahead : s.decode_ahead;
+  const std::uint64_t bytes = lookups.bytes_read + ahead.bytes_read - ahead.bytes_used;  // wrong guesses included
   const double stall = prefill ? s.prefill_stall_seconds : s.decode_stall_seconds;
   const int tokens = prefill ? s.generation.prompt_tokens : s.generation.decode_steps;
   Row row{series.setting,
@@ -110,7 +112,7 @@ Row row_of(const BenchSeries& series, const Repetitions& group, const BenchSerie
           "-",
           "-",
           percent(static_cast<double>(lookups.hits), static_cast<double>(lookups.lookups)),
-          tokens > 0 ? format_bytes(lookups.bytes_read / static_cast<std::uint64_t>(tokens)) : "-",
+          tokens > 0 ? format_bytes(bytes / static_cast<std::uint64_t>(tokens)) : "-",
           percent(stall, seconds(middle))};
   if (std::optional<Ratio> faster = before != nullptr ? ratio(group, *before) : std::nullopt; faster) {
     row[kRatio] = fmt::format("{:.3f}", faster->of_medians);
@@ -180,6 +182,21 @@ std::string bench_table(const std::vector<BenchSeries>& series, TableStyle style
   return plain_text(rows, style == TableStyle::markdown);
 }
 
+std::string lookahead_text(const std::vector<BenchSeries>& series) {
+  model::BenchLookahead all;
+  for (const BenchSeries& one : series) {
+    for (const BenchRun& run : one.runs) {
+      if (!run.lookahead) continue;
+      all.configured_recall = run.lookahead->configured_recall;
+      all.counts.chosen += run.lookahead->counts.chosen;
+      all.counts.found += run.lookahead->counts.found;
+    }
+  }
+  if (all.counts.chosen == 0) return "";
+  return fmt::format("lookahead: guesses found {:.1f} % of the experts, {:g} % were asked for (--lookahead-recall)\n",
+                     100 * all.achieved_recall(), 100 * all.configured_recall);
+}
+
 std::string bench_json(const std::vector<BenchSeries>& series, bool compared) {
   ordered_json runs = ordered_json::array();
   for (const BenchSeries& one : series) {
@@ -188,7 +205,12 @@ std::string bench_json(const std::vector<BenchSeries>& series, bool compared) {
       ordered_json object = {{"setting", one.setting},
                              {"phase", name_of(run.phase)},
                              {"cache", name_of(run.cache)},
-                             {"repetition", count[{run.phase, run.cache}]++}};
+                             {"repetition", count[{run.phase, run.cache}]++},
+                             {"lookahead", nullptr}};
+      if (run.lookahead) {
+        object["lookahead"] = {{"configured_recall", run.lookahead->configured_recall},
+                               {"achieved_recall", run.lookahead->achieved_recall()}};
+      }
       ordered_json statistics = ordered_json::parse(model::statistics_json(run.statistics));
       statistics["cache_counts"] = std::move(statistics["cache"]);  // "cache" is the state here
       statistics.erase("cache");
@@ -222,7 +244,7 @@ std::string bench_svg(const std::vector<BenchSeries>& series, const SweepAxis& a
   std::string model;
   std::set<std::string_view> resources;
   for (const std::size_t i : order) {
-    const BenchRun warm_decode{cache::Phase::decode, model::BenchCache::warm, {}, {}};
+    const BenchRun warm_decode{cache::Phase::decode, model::BenchCache::warm, {}, {}, {}};
     const Repetitions group = repetitions(series[i], warm_decode);
     if (group.empty()) continue;
     const model::RunStatistics& s = slowest_first(group)[group.size() / 2]->statistics;

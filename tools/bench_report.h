@@ -26,9 +26,13 @@ std::string measurement_name(const model::BenchRun& run);
 /// and of the ratios within each repetition the median with the lowest and highest.
 std::string bench_table(const std::vector<BenchSeries>& series, TableStyle style, bool compared);
 
-/// {"runs": [{"setting", "phase", "cache": "cold" or "warm", "repetition", ...statistics (docs/statistics.md)}]}, where
-/// the counts of the cache are "cache_counts"; with `compared` also "ratios": [{"setting", "before", "phase", "cache",
-/// "of_medians", "of_repetitions": [...]}].
+/// One line about the guesses at routes from elsewhere, over all measurements: how good they should be and were. Empty
+/// if nothing was guessed.
+std::string lookahead_text(const std::vector<BenchSeries>& series);
+
+/// {"runs": [{"setting", "phase", "cache": "cold" or "warm", "repetition", "lookahead": null or {"configured_recall",
+/// "achieved_recall"}, ...statistics (docs/statistics.md)}]}, where the counts of the cache are "cache_counts"; with
+/// `compared` also "ratios": [{"setting", "before", "phase", "cache", "of_medians", "of_repetitions": [...]}].
 std::string bench_json(const std::vector<BenchSeries>& series, bool compared);
 
 /// What was swept: its name with the unit, and the value of each series.

@@ -76,6 +76,30 @@ TEST(Bench, TakesRoutesFromAGenerator) {
   EXPECT_NE(with.decode_lookups.hits, without.decode_lookups.hits);
 }
 
+TEST(Bench, ReadsAheadByGuessesThatAreAsGoodAsAskedFor) {
+  RuntimeSettings settings = few_slots();
+  BenchRequest request{.prompt_tokens = 0, .decode_tokens = 200, .warm_up = 0};
+  request.routing = "gen:qwen3-30b";
+  request.lookahead_recall = 0.7;
+  const auto decode = [&](cache::LookaheadMode mode) {
+    settings.prefetch = mode;
+    return bench(kModel, settings, {}, request, [](std::string_view) {}).front();
+  };
+  const BenchRun with = decode(cache::LookaheadMode::on);
+  ASSERT_TRUE(with.lookahead.has_value());
+  EXPECT_EQ(with.lookahead->configured_recall, 0.7);
+  const ModelInfo& model = with.statistics.model;
+  EXPECT_LE(with.lookahead->counts.chosen, static_cast<std::uint64_t>(200 * (model.moe_layers - 1) * model.top_k))
+      << "the first layer is never guessed";
+  EXPECT_NEAR(with.lookahead->achieved_recall(), 0.7, 0.04);
+  const BenchRun without = decode(cache::LookaheadMode::off);
+  EXPECT_FALSE(without.lookahead.has_value());
+  EXPECT_EQ(with.tokens, without.tokens) << "guesses change no route";
+  EXPECT_EQ(with.statistics.decode_lookups.hits, without.statistics.decode_lookups.hits);
+  request.routing = "model";
+  EXPECT_FALSE(decode(cache::LookaheadMode::on).lookahead.has_value()) << "those are its own guesses";
+}
+
 TEST(Bench, RefusesUnknownSourcesOfRoutes) {
   BenchRequest request{.prompt_tokens = 0, .decode_tokens = 1, .warm_up = 0};
   request.routing = "random";

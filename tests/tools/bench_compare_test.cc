@@ -88,7 +88,7 @@ TEST(BenchCompare, EverySecondRepetitionGoesBackwards) {
 }
 
 model::BenchRun run_with(model::BenchCache cache, std::vector<int> tokens) {
-  return {cache::Phase::decode, cache, {}, std::move(tokens)};
+  return {cache::Phase::decode, cache, {}, std::move(tokens), {}};
 }
 
 TEST(BenchCompare, DifferentTokensAreRefused) {

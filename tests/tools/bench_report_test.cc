@@ -10,13 +10,14 @@ namespace sluice::tools {
 namespace {
 
 using model::BenchRun;
+using testing::AllOf;
 using testing::Contains;
 using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::Not;
 
 BenchRun decode_run(double seconds) {
-  BenchRun run{cache::Phase::decode, model::BenchCache::warm, {}, {}};
+  BenchRun run{cache::Phase::decode, model::BenchCache::warm, {}, {}, {}};
   model::RunStatistics& s = run.statistics;
   s.model.token_dense_bytes = 1000;
   s.generation.decode_steps = 10;
@@ -31,7 +32,7 @@ BenchRun decode_run(double seconds) {
 }
 
 BenchRun prefill_run(double seconds) {
-  BenchRun run{cache::Phase::prefill, model::BenchCache::cold, {}, {}};
+  BenchRun run{cache::Phase::prefill, model::BenchCache::cold, {}, {}, {}};
   run.statistics.generation.prompt_tokens = 100;
   run.statistics.generation.prefill_seconds = seconds;
   return run;
@@ -81,6 +82,13 @@ TEST(BenchTable, TheMedianOfAnEvenNumberLiesBetweenTheTwoInTheMiddle) {
   EXPECT_THAT(table, HasSubstr("3.50   1.00-10.00"));
 }
 
+TEST(BenchTable, CountsTheBytesOfWrongGuessesAsRead) {
+  BenchRun run = decode_run(1);
+  run.statistics.decode_ahead.bytes_read = 25 << 20;
+  run.statistics.decode_ahead.bytes_used = 5 << 20;
+  EXPECT_THAT(bench_table({{"", {run}}}, TableStyle::plain, false), HasSubstr("3.00 MiB"));
+}
+
 TEST(BenchJson, HoldsTheRatios) {
   const std::vector<BenchSeries> series{{"a", {decode_run(10), decode_run(5)}}, {"b", {decode_run(5), decode_run(5)}}};
   EXPECT_FALSE(nlohmann::json::parse(bench_json(series, false)).contains("ratios"));
@@ -92,6 +100,21 @@ TEST(BenchJson, HoldsTheRatios) {
   EXPECT_EQ(ratios[0]["cache"], "warm");
   EXPECT_DOUBLE_EQ(ratios[0]["of_medians"], 2 / 1.5);
   EXPECT_EQ(ratios[0]["of_repetitions"], (std::vector<double>{2, 1}));
+}
+
+TEST(BenchLookahead, IsShownOnceAndKeptForEveryMeasurement) {
+  BenchRun first = decode_run(1);
+  first.lookahead = {0.8, {.chosen = 100, .found = 70}};
+  BenchRun second = decode_run(1);
+  second.lookahead = {0.8, {.chosen = 300, .found = 249}};
+  const std::vector<BenchSeries> series{{"a", {first, prefill_run(1)}}, {"b", {second}}};
+  EXPECT_THAT(lookahead_text(series), AllOf(HasSubstr("found 79.8 %"), HasSubstr(" 80 % were asked for")));
+  EXPECT_EQ(lookahead_text({{"", {decode_run(1)}}}), "");
+  const auto runs = nlohmann::json::parse(bench_json(series, false))["runs"];
+  EXPECT_EQ(runs[0]["lookahead"]["achieved_recall"], 0.7);
+  EXPECT_EQ(runs[0]["lookahead"]["configured_recall"], 0.8);
+  EXPECT_TRUE(runs[1].at("lookahead").is_null());
+  EXPECT_EQ(runs[2]["lookahead"]["achieved_recall"], 0.83);
 }
 
 TEST(BenchSvg, DrawsSpeedBoundsAndHitsAgainstTheSweptValue) {
