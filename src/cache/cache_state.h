@@ -29,6 +29,13 @@ struct ExpertCache::State {
     }
   };
 
+  /// What read_ahead() was told and has not begun.
+  struct Guess {
+    int layer = -1;  // -1: nothing
+    Phase phase = Phase::decode;
+    std::vector<int> candidates;
+  };
+
   State(std::vector<LayerExperts> layer_experts, const CacheOptions& options, stream::Reader& used_reader);
 
   Layer& layer(int index) { return layers[static_cast<std::size_t>(index)]; }
@@ -44,6 +51,8 @@ struct ExpertCache::State {
   /// the bytes requested.
   std::uint64_t append_reads(const Layer& of, int expert, std::byte* memory, std::uint64_t tag,
                              const std::byte** parts);
+  /// Reads from the guess what is worth it, once little enough is in flight.
+  void start_guess();
   /// Submits the appended reads.
   void submit_reads();
   /// Takes what has landed; waits for at least one read if `wait`.
@@ -56,17 +65,22 @@ struct ExpertCache::State {
   stream::Reader& reader;
   std::string_view policy_name;  // of the registry
   double (*seconds)();
+  std::uint64_t read_ahead_below;
   std::vector<SlotArena> arenas;  // one per size class
   std::vector<Layer> layers;
   Staging staging;
   Lookahead lookahead;
-  std::vector<int> candidates;                     // scratch of read_ahead()
+  Guess guess;
+  std::uint64_t bytes_in_flight = 0;  // requested and not landed
+  std::uint64_t bytes_landed = 0;
+  std::size_t experts_waiting = 0;                 // for a slot, of all leases
   std::array<SpeculationCounts, 2> speculation{};  // by Phase
   LookupCounts steady;
   std::uint64_t slots_retired = 0;
   std::uint64_t slots_restored = 0;
   std::array<double, 2> stall_seconds{};  // by Phase
-  std::uint64_t decode_steps = 0;         // distinct steps of decode lookups so far
+  std::array<std::uint64_t, 2> stall_bytes{};
+  std::uint64_t decode_steps = 0;  // distinct steps of decode lookups so far
   std::uint64_t last_decode_step = 0;
   std::size_t most_experts = 0;     // of any layer
   std::vector<stream::Read> reads;  // appended, not yet submitted
@@ -108,14 +122,9 @@ struct Lease::State {
   std::vector<int> hits;           // expert ids of the request that had a slot when it was looked up
   Waves waves;                     // which experts stay, of a request larger than the slots
 
-  // Own reads since the disk was last idle, to measure its speed; none if it was not idle when they began.
-  std::uint64_t burst_bytes = 0;
-  double burst_begin = 0;
-
+ private:
   /// Whether nothing waits for a slot or for its reads.
   bool all_read() const { return !has_waiting() && in_flight.empty(); }
-
- private:
   bool has_waiting() const { return next_waiting < waiting.size(); }
   void count(std::uint64_t LookupCounts::*counter, std::uint64_t amount);
   /// Plans a request that does not fit into the slots that other leases leave.

@@ -70,6 +70,7 @@ ExpertCache::State::State(std::vector<LayerExperts> layer_experts, const CacheOp
                           stream::Reader& used_reader)
     : reader(used_reader),
       seconds(options.seconds),
+      read_ahead_below(options.read_ahead_below),
       lookahead(options.staging_slots > 0 ? options.lookahead : LookaheadMode::off,
                 static_cast<int>(layer_experts.size())) {
   assert(options.slots_per_layer >= 1);
@@ -106,7 +107,7 @@ ExpertCache::State::State(std::vector<LayerExperts> layer_experts, const CacheOp
     const SlotArena& arena = arenas.emplace_back(c.layout, c.slots + options.staging_slots);
     for (int i = 0; i < options.staging_slots; ++i) staging.add(arena.layout(), arena.slot(c.slots + i));
   }
-  candidates.reserve(Lookahead::kRanks);
+  guess.candidates.reserve(Lookahead::kRanks);
 
   std::size_t most_reads = 0;  // of one layer with all its slots in flight
   layers.reserve(layer_experts.size());
@@ -173,6 +174,7 @@ std::uint64_t ExpertCache::State::append_reads(const Layer& of, int expert, std:
 
 void ExpertCache::State::submit_reads() {
   if (reads.empty()) return;
+  for (const stream::Read& read : reads) bytes_in_flight += read.length;
   try {
     reader.submit(reads);
   } catch (...) {
@@ -187,6 +189,8 @@ void ExpertCache::State::poll(bool wait) {
   const std::size_t count = reader.poll(done, wait);
   if (wait && count == 0) fail("expert cache: the reader lost reads that it was given; this is a fault in the program");
   for (const stream::Completion& completion : std::span(done).first(count)) {
+    bytes_in_flight -= completion.length;
+    bytes_landed += completion.length;
     const int index = slot_of(completion.tag);
     if (layer_of(completion.tag) != kStaging) {
       layer(layer_of(completion.tag)).slots.read_ended(index, completion.error);
@@ -222,29 +226,38 @@ bool ExpertCache::wants_guess(Phase phase, int layer) { return state_->lookahead
 
 void ExpertCache::read_ahead(Phase phase, int layer, std::span<const int> guess) {
   State& state = *state_;
-  if (state.reader.outstanding() > 0) return;
-  State::Layer& of = state.layer(layer);
-  state.candidates.clear();
+  state.guess.layer = layer;
+  state.guess.phase = phase;
+  state.guess.candidates.clear();
+  const LayerSlots& slots = state.layer(layer).slots;
   for (const int expert : guess) {
-    if (state.candidates.size() == Lookahead::kRanks) break;
-    if (of.slots.find(expert) == LayerSlots::kNone) state.candidates.push_back(expert);
+    if (state.guess.candidates.size() == Lookahead::kRanks) break;
+    if (slots.find(expert) == LayerSlots::kNone) state.guess.candidates.push_back(expert);
   }
+  state.start_guess();
+}
+
+void ExpertCache::State::start_guess() {
+  if (guess.layer < 0 || experts_waiting > 0 || bytes_in_flight > read_ahead_below) return;
+  const int guessed_layer = std::exchange(guess.layer, -1);
+  const Layer& of = layer(guessed_layer);
   std::uint64_t expert_bytes = 0;
   for (const std::uint64_t bytes : of.layout->part_bytes) expert_bytes += bytes;
-  const std::size_t count = state.lookahead.choose(phase, layer, state.candidates, expert_bytes, state.seconds());
-  SpeculationCounts& counts = state.speculation[static_cast<std::size_t>(phase)];
-  for (const int expert : std::span(state.candidates).first(count)) {
-    const int index = state.staging.find_available(*of.layout);
+  const std::size_t count =
+      lookahead.choose(guess.phase, guessed_layer, guess.candidates,
+                       {.expert_bytes = expert_bytes, .bytes_before = bytes_in_flight, .now = seconds()});
+  SpeculationCounts& counts = speculation[static_cast<std::size_t>(guess.phase)];
+  for (const int expert : std::span(guess.candidates).first(count)) {
+    const int index = staging.find_available(*of.layout);
     if (index == Staging::kNone) break;
-    StagedExpert& place = state.staging.place(index);
-    const std::size_t first_read = state.reads.size();
-    const std::uint64_t bytes =
-        state.append_reads(of, expert, place.memory, tag_of(kStaging, index), place.parts.data());
-    state.staging.stage(index, layer, expert, static_cast<int>(state.reads.size() - first_read), bytes);
+    StagedExpert& place = staging.place(index);
+    const std::size_t first_read = reads.size();
+    const std::uint64_t bytes = append_reads(of, expert, place.memory, tag_of(kStaging, index), place.parts.data());
+    staging.stage(index, guessed_layer, expert, static_cast<int>(reads.size() - first_read), bytes);
     ++counts.reads;
     counts.bytes_read += bytes;
   }
-  state.submit_reads();
+  submit_reads();
 }
 
 void ExpertCache::finish_reads() {
@@ -271,6 +284,9 @@ const SpeculationCounts& ExpertCache::speculation(Phase phase) const {
 }
 const LookupCounts& ExpertCache::steady_counts() const { return state_->steady; }
 double ExpertCache::stall_seconds(Phase phase) const { return state_->stall_seconds[static_cast<std::size_t>(phase)]; }
+std::uint64_t ExpertCache::stall_bytes(Phase phase) const {
+  return state_->stall_bytes[static_cast<std::size_t>(phase)];
+}
 
 std::uint64_t ExpertCache::slot_bytes() const {
   std::uint64_t sum = 0;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/units.h"
 #include "cache/expert_record.h"
 #include "cache/lookahead.h"
 #include "cache/phase.h"
@@ -47,8 +48,11 @@ struct CacheOptions {
   int slots_per_layer = 0;                       // >= 1; clipped to the number of experts of each layer
   int staging_slots = 0;                         // of each size class, for experts that are read ahead
   LookaheadMode lookahead = LookaheadMode::off;  // when to use them
-  std::string policy = "decay";                  // see eviction_policy.h
-  double (*seconds)() = steady_seconds;          // the clock that stalls and idle times are measured with
+  // Reading ahead begins when no more bytes than this are still to land for the present layer. A drive needs about its
+  // latency times its bandwidth in flight to be busy: waiting for the last byte would leave it idle once per layer.
+  std::uint64_t read_ahead_below = 2 * kMiB;
+  std::string policy = "decay";          // see eviction_policy.h
+  double (*seconds)() = steady_seconds;  // the clock that stalls and idle times are measured with
 };
 
 /// Decode steps before steady_counts() begins: recorded routes show a stationary hit rate from there on.
@@ -93,8 +97,6 @@ class Lease {
 
   /// Whether every expert was there at acquire(), so that the first batch is the whole request.
   bool all_resident() const;
-  /// Whether everything that had to be read has landed: the disk has nothing more to do for this lease.
-  bool all_read() const;
 
  private:
   friend class ExpertCache;
@@ -129,10 +131,11 @@ class ExpertCache {
 
   /// Whether a guess of what `layer` will be asked for next in `phase` would be of any use now; see lookahead.h.
   bool wants_guess(Phase phase, int layer);
-  /// Reads guessed experts of the next lookup of `layer` into staging, `guess` distinct and best first: as many of
-  /// those that are not resident as the disk is expected to have time for. To be called when demanded reads have
-  /// landed (Lease::all_read()); does nothing while reads are outstanding. That lookup, the next of this layer, takes
-  /// those it misses from there and drops the others. Never evicts, and changes neither residents nor lookup counts.
+  /// Reads guessed experts of the next lookup of `layer` into staging, `guess` distinct and best first (those beyond
+  /// Lookahead::kRanks that are not resident are ignored): as many as the disk is expected to have time for, and not
+  /// before the reads under way have come down to CacheOptions::read_ahead_below. That lookup, the next of this layer,
+  /// takes those it misses from there and drops the others. Never evicts, and changes neither residents nor lookup
+  /// counts. A guess replaces one that was not begun.
   void read_ahead(Phase phase, int layer, std::span<const int> guess);
   /// Waits until no read is under way, so that others may use the Reader. No lease is alive.
   void finish_reads();
@@ -171,6 +174,8 @@ class ExpertCache {
   const SpeculationCounts& speculation(Phase phase) const;
   /// Seconds next() waited for reads, by phase.
   double stall_seconds(Phase phase) const;
+  /// Bytes that landed meanwhile: over stall_seconds(), what the drive delivers while somebody waits for it.
+  std::uint64_t stall_bytes(Phase phase) const;
   /// Bytes of all slots, window slack included; without and of staging.
   std::uint64_t slot_bytes() const;
   std::uint64_t staging_bytes() const;

@@ -25,7 +25,6 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
   phase = of_phase;
   step = at_step;
   steady = phase == Phase::decode && cache.count_decode_step(step);
-  burst_bytes = 0;
   LayerSlots& slots = cache.layer(layer).slots;
 
   // All hits are pinned before the first victim is chosen: an expert of this request never makes room for another.
@@ -51,10 +50,11 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
     (landed ? ready : in_flight).push_back({.slot = slot, .hit = true, .own_reads = false});
   }
   waiting.resize(misses);
+  cache.experts_waiting += misses;
   plan_waves();
   start_reads();
   take_landed();
-  all_resident = all_read();
+  all_resident = !has_waiting() && in_flight.empty();
 }
 
 void Lease::State::settle_guess(std::span<const int> ids) {
@@ -131,6 +131,7 @@ void Lease::State::end() noexcept {
   ready.clear();
   release(handed_out);
   release(staying);
+  cache.experts_waiting -= waiting.size() - next_waiting;
   waiting.clear();
   next_waiting = 0;
   cache.free_leases.push_back(this);
@@ -143,8 +144,7 @@ void Lease::State::count(std::uint64_t LookupCounts::*counter, std::uint64_t amo
 
 void Lease::State::start_reads() {
   ExpertCache::State::Layer& of = cache.layer(layer);
-  std::uint64_t submitted = 0;  // bytes
-  for (; has_waiting(); ++next_waiting) {
+  for (; has_waiting(); ++next_waiting, --cache.experts_waiting) {
     const int expert = waiting[next_waiting];
     int slot = of.slots.find(expert);
     if (slot != LayerSlots::kNone) {  // another lease has asked for it since, and found a slot
@@ -157,16 +157,7 @@ void Lease::State::start_reads() {
     in_flight.push_back({.slot = slot, .hit = false, .own_reads = true});
     for (const std::uint64_t bytes : of.layout->part_bytes) count(&LookupCounts::bytes_needed, bytes);
     if (adopt_staged(slot)) continue;
-    const std::uint64_t bytes = cache.append_reads(layer, slot);
-    count(&LookupCounts::bytes_read, bytes);
-    submitted += bytes;
-  }
-  if (submitted == 0) return;
-  if (cache.reader.outstanding() == 0) {
-    burst_bytes = submitted;
-    burst_begin = cache.seconds();
-  } else if (burst_bytes > 0) {
-    burst_bytes += submitted;
+    count(&LookupCounts::bytes_read, cache.append_reads(layer, slot));
   }
   cache.submit_reads();
 }
@@ -205,15 +196,22 @@ void Lease::State::take_landed() {
 
 void Lease::State::wait_for_landing() {
   take_landed();
-  if (ready.empty() && !in_flight.empty()) cache.poll(false);
+  if (ready.empty() && !in_flight.empty()) {
+    cache.poll(false);
+    cache.start_guess();
+  }
   take_landed();
   while (ready.empty() && !in_flight.empty()) {
     const double begin = cache.seconds();
+    const std::uint64_t landed = cache.bytes_landed;
     cache.poll(true);
-    const double end = cache.seconds();
-    cache.stall_seconds[static_cast<std::size_t>(phase)] += end - begin;
+    const double seconds = cache.seconds() - begin;
+    const std::uint64_t bytes = cache.bytes_landed - landed;
+    cache.stall_seconds[static_cast<std::size_t>(phase)] += seconds;
+    cache.stall_bytes[static_cast<std::size_t>(phase)] += bytes;
+    cache.lookahead.measured(bytes, seconds);
+    cache.start_guess();
     take_landed();
-    if (all_read() && burst_bytes > 0) cache.lookahead.measured(std::exchange(burst_bytes, 0), end - burst_begin);
   }
   if (ready.empty() && has_waiting()) {
     fail("MoE layer {}: {} experts wait for a slot while other leases pin all {}; drop those or use more --cache-slots",
@@ -236,6 +234,5 @@ Lease::~Lease() {
 std::span<const ReadyExpert> Lease::next() { return state_->next(); }
 
 bool Lease::all_resident() const { return state_->all_resident; }
-bool Lease::all_read() const { return state_->all_read(); }
 
 }  // namespace sluice::cache

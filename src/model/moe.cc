@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <utility>
 
 namespace sluice::model {
 
@@ -73,14 +72,9 @@ void MoeExecutor::run(const MoeBatch& batch, float* y, const MoeOverlap& overlap
   const int hidden = layout.down.rows;
   const Routes routes = sort_routes(batch, layout.records.experts, layout.top_k, workspace);
   cache::Lease lease = cache_.acquire(batch.layer, routes.distinct, batch.phase, batch.step);
-  std::span<const int> guess;  // for the next layer
-  const auto read_ahead = [&] {
-    if (guess.empty() || !lease.all_read()) return;
-    cache_.read_ahead(batch.phase, batch.layer + 1, std::exchange(guess, {}));
-  };
-  if (batch.layer + 1 < cache_.layers() && cache_.wants_guess(batch.phase, batch.layer + 1)) {
-    guess = overlap.guess_next();
-    read_ahead();
+  const int next = batch.layer + 1;
+  if (next < cache_.layers() && cache_.wants_guess(batch.phase, next)) {
+    cache_.read_ahead(batch.phase, next, overlap.guess_next());
   }
   overlap.compute();
   const bool may_fuse = path_ == MoePath::fused || path_ == MoePath::automatic;
@@ -91,7 +85,6 @@ void MoeExecutor::run(const MoeBatch& batch, float* y, const MoeOverlap& overlap
   const auto pairs = static_cast<std::size_t>(batch.rows) * static_cast<std::size_t>(layout.top_k);
   const std::span<float> outputs = workspace.take<float>(pairs * static_cast<std::size_t>(hidden));
   for (auto ready = lease.next(); !ready.empty(); ready = lease.next()) {
-    read_ahead();  // while the last experts that landed are computed
     run_batch(layout, routes, ready, batch, outputs.data(), workspace);
   }
   kernels::weighted_sum(context_, outputs.data(), routes.weights.data(), batch.rows, layout.top_k, hidden, y);

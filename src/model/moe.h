@@ -27,7 +27,7 @@ struct MoeBatch {
 /// What run() does while the disk reads.
 struct MoeOverlap {
   /// Experts that the next MoE layer will probably need, distinct, best first. Called at most once, and only if it is
-  /// of any use. The span stays valid as long as run().
+  /// of any use.
   kernels::FunctionRef<std::span<const int>()> guess_next;
   /// Work that needs no routed expert. Called once.
   kernels::FunctionRef<void()> compute;

@@ -249,7 +249,8 @@ std::size_t Reader::poll(std::span<Completion> done, bool wait) {
   std::size_t count = 0;
   for (; count < done.size() && !state.finished.empty(); ++count) {
     const std::uint32_t id = state.finished.pop_front(state.transfers);
-    done[count] = {.tag = state.transfers[id].read.tag, .error = state.transfers[id].error};
+    const Transfer& transfer = state.transfers[id];
+    done[count] = {.tag = transfer.read.tag, .length = transfer.read.length, .error = transfer.error};
     state.free.push_back(state.transfers, id);  // its error stays readable until accept() takes it again
   }
   state.outstanding -= count;

@@ -39,7 +39,8 @@ Window window(std::uint64_t offset, std::uint64_t bytes);
 /// A read that ended. `error` is empty on success, else one line naming the file, what happened and what to do.
 struct Completion {
   std::uint64_t tag = 0;
-  std::string_view error;  // points into the Reader; valid until its next call
+  std::uint32_t length = 0;  // of the Read, bytes
+  std::string_view error;    // points into the Reader; valid until its next call
 };
 
 /// Counts since construction. Bytes are what was requested from the device, window slack included.

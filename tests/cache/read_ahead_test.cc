@@ -129,16 +129,15 @@ TEST_F(ReadAheadTest, ResidentsAndWhatIsBeyondTheStagingAreNotRead) {
 }
 
 TEST_F(ReadAheadTest, NothingIsReadAheadWhileDemandedReadsAreUnderWay) {
-  ExpertCache cache(file_.layers(), options(6, 2, tick), reader_);
+  CacheOptions patient = options(6, 2, tick);
+  patient.read_ahead_below = 0;
+  ExpertCache cache(file_.layers(), patient, reader_);
   warm_up(cache);
   Lease lease = cache.acquire(0, std::vector{3}, Phase::decode, 1);
-  EXPECT_FALSE(lease.all_read());
   cache.read_ahead(Phase::decode, 1, std::vector{4});
   EXPECT_EQ(cache.speculation(Phase::decode).reads, 0u);
   drain(lease);
-  EXPECT_TRUE(lease.all_read());
-  cache.read_ahead(Phase::decode, 1, std::vector{4});
-  EXPECT_EQ(cache.speculation(Phase::decode).reads, 1u);
+  EXPECT_EQ(cache.speculation(Phase::decode).reads, 1u) << "and then by itself";
 }
 
 TEST_F(ReadAheadTest, AnExpertWhoseGuessFailedIsReadWhenItIsNeeded) {
