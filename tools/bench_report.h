@@ -8,7 +8,7 @@
 
 namespace sluice::tools {
 
-/// Measurements of one setting, all repetitions.
+/// Measurements of one setting, all repetitions in their order.
 struct BenchSeries {
   std::string setting;  // "cache-slots=16"; empty if there is only one
   std::vector<model::BenchRun> runs;
@@ -16,13 +16,33 @@ struct BenchSeries {
 
 enum class TableStyle : unsigned char { plain, markdown, csv };
 
-/// One row for each setting, phase and cache state, in the order of the first repetition: the median speed, the spread
-/// (slowest to fastest), and of the median repetition hit rate, bytes read per token, share of the time spent waiting,
-/// the bound, what sets it, and which fractions of it and of the schedule bound were reached.
-std::string bench_table(const std::vector<BenchSeries>& series, TableStyle style);
+/// "decode, warm"
+std::string measurement_name(const model::BenchRun& run);
 
-/// {"runs": [{"setting", "phase", "cache": "cold" or "warm", "repetition", ...statistics (docs/statistics.md)}]}, where
-/// the counts of the cache are "cache_counts".
-std::string bench_json(const std::vector<BenchSeries>& series);
+/// One row for each setting, phase and cache state, in the order of the first repetition: the median speed, the spread
+/// (slowest to fastest), and of the median repetition (of an even number the faster of the two in the middle) hit rate,
+/// bytes read per token, share of the time spent waiting, the bound, what sets it, and which fractions of it and of the
+/// schedule bound were reached. With `compared` also how much faster than the setting before: the ratio of the medians,
+/// and of the ratios within each repetition the median with the lowest and highest.
+std::string bench_table(const std::vector<BenchSeries>& series, TableStyle style, bool compared);
+
+/// One line about the guesses at routes from elsewhere, over all measurements: how good they should be and were. Empty
+/// if nothing was guessed.
+std::string lookahead_text(const std::vector<BenchSeries>& series);
+
+/// {"runs": [{"setting", "phase", "cache": "cold" or "warm", "repetition", "lookahead": null or {"configured_recall",
+/// "achieved_recall"}, ...statistics (docs/statistics.md)}]}, where the counts of the cache are "cache_counts"; with
+/// `compared` also "ratios": [{"setting", "before", "phase", "cache", "of_medians", "of_repetitions": [...]}].
+std::string bench_json(const std::vector<BenchSeries>& series, bool compared);
+
+/// What was swept: its name with the unit, and the value of each series.
+struct SweepAxis {
+  std::string label;
+  std::vector<double> values;
+};
+
+/// Two charts in one SVG document, decode with a warm cache: median speed with the schedule bound and the bound of disk
+/// and memory, and below it the hit rate. Series that were not measured are left out.
+std::string bench_svg(const std::vector<BenchSeries>& series, const SweepAxis& axis);
 
 }  // namespace sluice::tools

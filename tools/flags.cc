@@ -52,6 +52,18 @@ void declare(CLI::App& app, const Flag& flag, std::vector<std::string>& argument
     });
     return;
   }
+  if (flag.values > 1) {
+    const auto apply_each = [&flag, source](const std::vector<std::string>& texts) {
+      for (const std::string& text : texts) flag.apply({text, source});
+    };
+    app.add_option_function<std::vector<std::string>>(declared, apply_each)
+        ->type_size(flag.values)
+        ->expected(1)
+        ->allow_extra_args(false)
+        ->take_last()
+        ->required(flag.required);
+    return;
+  }
   CLI::Option* option = app.add_option_function<std::string>(declared, [&flag, source](const std::string& text) {
     flag.apply({text, source});
   });

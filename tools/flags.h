@@ -20,6 +20,7 @@ struct Flag {
   std::string help;
   std::function<void(const Given&)> apply;  // throws UsageError for a value that cannot be used
   bool required = false;
+  int values = 1;  // how many follow the flag; `apply` gets them one after the other
 };
 
 /// A verb's usage line, summary and flags.

@@ -12,8 +12,8 @@ namespace sluice::tools {
 namespace {
 
 // Sizes in pixels. Names of lines stand in the right margin.
-constexpr double kWidth = 720, kHeight = 440;
-constexpr double kLeft = 66, kRight = 110, kTop = 44, kBottom = 58;
+constexpr double kWidth = 760, kHeight = 440;
+constexpr double kLeft = 76, kRight = 140, kTop = 44, kBottom = 58;
 constexpr double kPlotWidth = kWidth - kLeft - kRight, kPlotHeight = kHeight - kTop - kBottom;
 constexpr double kNameHeight = 16;  // between the names of two lines
 
@@ -63,9 +63,8 @@ std::vector<double> name_places(const std::vector<double>& ends, const std::vect
   return places;
 }
 
-}  // namespace
-
-std::string plot_svg(const Plot& plot) {
+/// One chart, its upper left corner at the origin.
+std::string chart(const Plot& plot) {
   double x_max = 0;
   for (const PlotLine& line : plot.lines) {
     for (const auto& [x, y] : line.points) x_max = std::max(x_max, x);
@@ -74,13 +73,8 @@ std::string plot_svg(const Plot& plot) {
   const auto at_x = [&](double x) { return kLeft + x / x_max * kPlotWidth; };
   const auto at_y = [&](double y) { return kTop + (1 - y / plot.y_max) * kPlotHeight; };
 
-  std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" "
-      "font-family=\"sans-serif\" font-size=\"13\" fill=\"#222\">\n<rect width=\"{0}\" height=\"{1}\" "
-      "fill=\"#fff\"/>\n",
-      kWidth, kHeight);
-  svg += fmt::format("<text x=\"{}\" y=\"24\" font-size=\"15\" font-weight=\"bold\">{}</text>\n", kLeft,
-                     escaped(plot.title));
+  std::string svg = fmt::format("<text x=\"{}\" y=\"24\" font-size=\"15\" font-weight=\"bold\">{}</text>\n", kLeft,
+                                escaped(plot.title));
   const double bottom = at_y(0);
   const double y_step = tick_step(plot.y_max, 10);
   for (double y = 0; y <= plot.y_max * (1 + 1e-9); y += y_step) {
@@ -122,6 +116,21 @@ std::string plot_svg(const Plot& plot) {
     }
     svg += fmt::format("<g fill=\"{}\">{}<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text></g>\n", color, markers,
                        kLeft + kPlotWidth + 12, places[i] + 4.5, escaped(line.name));
+  }
+  return svg;
+}
+
+}  // namespace
+
+std::string plot_svg(const std::vector<Plot>& plots) {
+  std::string svg = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" "
+      "font-family=\"sans-serif\" font-size=\"13\" fill=\"#222\">\n<rect width=\"{0}\" height=\"{1}\" "
+      "fill=\"#fff\"/>\n",
+      kWidth, kHeight * static_cast<double>(plots.size()));
+  for (std::size_t i = 0; i < plots.size(); ++i) {
+    svg +=
+        fmt::format("<g transform=\"translate(0 {})\">\n{}</g>\n", kHeight * static_cast<double>(i), chart(plots[i]));
   }
   return svg + "</svg>\n";
 }

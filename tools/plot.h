@@ -20,7 +20,8 @@ struct Plot {
   std::vector<PlotLine> lines;
 };
 
-/// A standalone SVG document: axes with round ticks, a line with markers for each, its name at its right end.
-std::string plot_svg(const Plot& plot);
+/// A standalone SVG document, one chart below the other: axes with round ticks, a line with markers for each, its name
+/// at its right end.
+std::string plot_svg(const std::vector<Plot>& plots);
 
 }  // namespace sluice::tools

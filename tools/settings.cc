@@ -126,16 +126,18 @@ std::vector<SettingRow> make_table() {
        "SWIFTLM_TOP_K", true,
        [](Draft& draft, const Given& given) {
          draft.settings.runtime.experts_per_token = parse_int(given, 0, kMaxInt);
-       }},
+       },
+       true},
       {"moe-path", "", fmt::format("{}", fmt::join(kMoePaths, "|")), "auto",
        "how the experts of a layer are computed; all give the same text", "", true, apply_moe_path},
       {"activations", "", fmt::format("{}", fmt::join(kActivations, "|")), "int16",
        "what multiplies quantized weights; f32 is exact and slower", "", true,
        [](Draft& draft, const Given& given) {
          draft.settings.runtime.activations = static_cast<kernels::ActivationKind>(parse_choice(given, kActivations));
-       }},
+       },
+       true},
       {"cache-type", "", fmt::format("{}", fmt::join(kCacheTypes, "|")), "f16; f32 if a position is small",
-       "element type of keys and values", "", true, apply_cache_type},
+       "element type of keys and values", "", true, apply_cache_type, true},
       {"prefill-chunk", "", "N", "512, less if memory is short", "prompt tokens computed at once", "", true,
        [](Draft& draft, const Given& given) { draft.settings.runtime.prefill_chunk = parse_int(given, 0, kMaxInt); }},
       {"stream-experts", "", "", "on", "accepted for compatibility: experts are always streamed", "", true,

@@ -43,6 +43,7 @@ struct SettingRow {
   std::string alias;  // the environment variable by which users of another program know it, or empty
   bool has_flag;      // false: only an environment variable
   void (*apply)(SettingsDraft&, const Given&);  // throws UsageError naming the source
+  bool changes_text = false;                    // and not speed alone
 };
 
 std::span<const SettingRow> setting_table();

@@ -265,12 +265,7 @@ Action declare_simulate(std::vector<Flag>& flags) {
   flags.push_back({"-m,--model", "MODEL", "Speed", "take both sizes from this checkpoint",
                    [options](const Given& given) { options->model = given.text; }});
   flags.push_back({"--lookahead-recall", "R", "Speed", "share of misses that is guessed one layer ahead (default: 0)",
-                   [options](const Given& given) {
-                     options->recall = parse_number(given);
-                     if (!(options->recall >= 0 && options->recall <= 1)) {
-                       fail_usage("{}: '{}' is not from 0 to 1", given.source, given.text);
-                     }
-                   }});
+                   [options](const Given& given) { options->recall = parse_share(given); }});
 
   flags.push_back({"--json", "FILE", "Output", "write all counts as JSON",
                    [options](const Given& given) { options->json = parse_path(given); }});

@@ -121,7 +121,7 @@ std::string simulation_svg(const SimulationReport& report) {
     }
     plot.lines.push_back(std::move(line));
   }
-  return plot_svg(plot);
+  return plot_svg({std::move(plot)});
 }
 
 }  // namespace sluice::tools

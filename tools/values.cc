@@ -38,6 +38,14 @@ float parse_number(const Given& given) {
   return *value;
 }
 
+double parse_share(const Given& given) {
+  const std::optional<double> value = whole<double>(given.text);
+  if (!value || !(*value >= 0 && *value <= 1)) {
+    fail_usage("{}: '{}' is not a number from 0 to 1", given.source, given.text);
+  }
+  return *value;
+}
+
 std::uint64_t parse_seed(const Given& given) {
   const std::optional<std::uint64_t> value = whole<std::uint64_t>(given.text);
   if (!value) fail_usage("{}: '{}' is not a whole number of 64 bits", given.source, given.text);

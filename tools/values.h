@@ -22,6 +22,9 @@ int parse_int(const Given& given, int lowest, int highest);
 
 float parse_number(const Given& given);
 
+/// A number from 0 to 1.
+double parse_share(const Given& given);
+
 /// A whole number of 64 bits.
 std::uint64_t parse_seed(const Given& given);
 

@@ -11,7 +11,7 @@
 #include "model/rates.h"
 #include "model/routes/parse_trace.h"
 #include "model/routes/route_generator.h"
-#include "model/routes/route_trace.h"
+#include "model/routes/route_source.h"
 
 namespace sluice::model {
 namespace {
@@ -19,64 +19,17 @@ namespace {
 constexpr std::string_view kTrace = "trace:";
 constexpr std::string_view kGenerated = "gen:";
 
-/// Recorded rows of each layer, one after the other; the first again after the last.
-class TraceRoutes {
- public:
-  TraceRoutes(RouteTrace trace, const ModelInfo& info, const std::string& file) : trace_(std::move(trace)) {
-    rows_.resize(static_cast<std::size_t>(info.moe_layers));
-    next_.resize(rows_.size());
-    if (trace_.header.layers != info.moe_layers || trace_.header.experts > info.experts) {
-      fail("{}: holds {} layers of {} experts, the model has {} of {}", file, trace_.header.layers,
-           trace_.header.experts, info.moe_layers, info.experts);
-    }
-    for (const RouteTrace::Request& request : trace_.requests()) {
-      for (std::size_t row = request.first_row; row < request.first_row + request.rows; ++row) {
-        if (trace_.ids(row).size() != static_cast<std::size_t>(info.top_k)) {
-          fail("{}: a row has {} experts, the model takes {}", file, trace_.ids(row).size(), info.top_k);
-        }
-        rows_[static_cast<std::size_t>(request.layer)].push_back(row);
-      }
-    }
-    if (std::any_of(rows_.begin(), rows_.end(), [](const auto& rows) { return rows.empty(); })) {
-      fail("{}: some layer has no route", file);
-    }
-  }
-
-  void route(int layer, std::span<int> ids, std::span<float> weights) {
-    const auto l = static_cast<std::size_t>(layer);
-    const std::size_t row = rows_[l][next_[l]++ % rows_[l].size()];
-    std::copy(trace_.ids(row).begin(), trace_.ids(row).end(), ids.begin());
-    const std::span<const float> recorded = trace_.weights(row);
-    if (recorded.empty()) {
-      std::fill(weights.begin(), weights.end(), 1.0F / static_cast<float>(weights.size()));
-    } else {
-      std::copy(recorded.begin(), recorded.end(), weights.begin());
-    }
-  }
-
- private:
-  RouteTrace trace_;
-  std::vector<std::vector<std::size_t>> rows_;  // [layers] of the trace
-  std::vector<std::size_t> next_;               // [layers]
-};
-
 /// What replaces the model's routes; empty for its own.
-RouteOverride route_source(const BenchRequest& request, const ModelInfo& info) {
+RouteSource route_source(const BenchRequest& request, const RouteShape& shape) {
   if (request.routing == "model") return {};
-  if (info.moe_layers == 0) fail("--routing: the model is dense, it routes nothing");
+  if (shape.layers == 0) fail("--routing: the model is dense, it routes nothing");
   if (request.routing.starts_with(kGenerated)) {
     const RoutingProfile& profile = routing_profile(request.routing.substr(kGenerated.size()), "--routing");
-    const auto generator =
-        std::make_shared<RouteGenerator>(profile, info.moe_layers, info.experts, info.top_k, request.seed);
-    return [generator](int layer, int, std::span<int> ids, std::span<float> weights) {
-      generator->route(layer, ids, weights);
-    };
+    return generated_routes(profile, shape, request.seed, request.lookahead_recall);
   }
   if (request.routing.starts_with(kTrace)) {
     const std::string file = request.routing.substr(kTrace.size());
-    const auto routes = std::make_shared<TraceRoutes>(read_trace(file), info, file);
-    return
-        [routes](int layer, int, std::span<int> ids, std::span<float> weights) { routes->route(layer, ids, weights); };
+    return recorded_routes(read_trace(file), file, shape, request.seed, request.lookahead_recall);
   }
   fail_usage("--routing: '{}' is unknown; expected model, trace:FILE or gen:NAME", request.routing);
 }
@@ -86,8 +39,18 @@ class Bench {
  public:
   Bench(const std::filesystem::path& directory, const RuntimeSettings& settings,
         const std::vector<SettingRecord>& records, const BenchRequest& request, const std::atomic<bool>* cancel)
-      : model_(Model::load(directory, settings)), recorder_(*model_, {}), records_(records), cancel_(cancel) {
-    model_->override_routes(route_source(request, model_->info()));
+      : model_(Model::load(directory, settings)),
+        recorder_(*model_, {}),
+        records_(records),
+        cancel_(cancel),
+        lookahead_recall_(request.lookahead_recall) {
+    const ModelInfo& info = model_->info();
+    const RouteShape shape{info.moe_layers, info.experts, info.top_k};
+    if (RouteSource source = route_source(request, shape); source.route) {
+      source = counted(std::move(source), shape, guesses_);
+      model_->override_routes(std::move(source.route));
+      model_->override_guesses(std::move(source.guess));
+    }
     std::mt19937_64 random(request.seed);
     std::uniform_int_distribution<int> token(0, model_->info().vocabulary - 1);
     prompt_.resize(static_cast<std::size_t>(std::max(1, request.prompt_tokens)));
@@ -124,11 +87,16 @@ class Bench {
   /// What `work` alone did, between two measurements of the rates.
   template <typename Work>
   BenchRun measure(cache::Phase phase, BenchCache cache, Work work) {
-    BenchRun run{phase, cache, {}, {}};
+    BenchRun run{phase, cache, {}, {}, {}};
     const Rates before = measure_rates(*model_);
     recorder_.history().count_from_here();
     const RunStatistics start = collect_statistics(*model_, {}, {}, {});
+    const GuessCounts before_guesses = guesses_;
     const GenerateResult result = work(run.tokens);
+    if (guesses_.chosen > before_guesses.chosen) {
+      const GuessCounts own{guesses_.chosen - before_guesses.chosen, guesses_.found - before_guesses.found};
+      run.lookahead = BenchLookahead{lookahead_recall_, own};
+    }
     const auto mean = [&] {
       const Rates after = measure_rates(*model_);
       Rates rates = before;
@@ -148,6 +116,8 @@ class Bench {
   RouteRecorder recorder_;
   const std::vector<SettingRecord>& records_;
   const std::atomic<bool>* cancel_;
+  double lookahead_recall_;
+  GuessCounts guesses_;  // so far
   std::vector<int> prompt_;
 };
 
@@ -163,8 +133,11 @@ std::vector<BenchRun> bench(const std::filesystem::path& directory, const Runtim
     }));
   };
   const auto measure_prefill = [&](Bench& on, Session& session, int& next, BenchCache cache) {
-    runs.push_back(
-        on.measure(cache::Phase::prefill, cache, [&](std::vector<int>&) { return on.prefill(session, next); }));
+    runs.push_back(on.measure(cache::Phase::prefill, cache, [&](std::vector<int>& tokens) {
+      const GenerateResult result = on.prefill(session, next);
+      tokens.push_back(next);
+      return result;
+    }));
   };
   if (request.decode_tokens > 0) {
     Bench on(directory, settings, records, request, cancel);

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "model/routes/route_source.h"
 #include "model/settings.h"
 #include "model/statistics.h"
 
@@ -19,7 +21,11 @@ struct BenchRequest {
   int warm_up = 32;         // decode steps before a warm measurement
   /// Where routes come from: "model", "trace:FILE" (route-trace.md) or "gen:NAME" (route_generator.h).
   std::string routing = "model";
-  std::uint64_t seed = 1;  // of prompt tokens and generated routes
+  std::uint64_t seed = 1;  // of prompt tokens, generated routes and guesses at routes
+  /// Share of the experts that guesses at routes from elsewhere find, see routes/route_source.h: the lookahead cannot
+  /// know them, and must not. 0.72 to 0.89 are reported for Qwen3-30B, Qwen3.6-35B and GLM-5.2 where the next layer's
+  /// router guesses (Helldez/BigMoeOnEdge, expert-prediction.md; colibri).
+  double lookahead_recall = 0.8;
 };
 
 enum class BenchCache : std::uint8_t {
@@ -27,12 +33,21 @@ enum class BenchCache : std::uint8_t {
   warm,  // as a run leaves it: after a prompt and the warm-up
 };
 
+/// Guesses at routes from elsewhere than the model.
+struct BenchLookahead {
+  double configured_recall = 0;
+  GuessCounts counts;  // counts.chosen > 0
+
+  double achieved_recall() const { return static_cast<double>(counts.found) / static_cast<double>(counts.chosen); }
+};
+
 /// One measurement. The statistics are of it alone, with rates measured right before and right after it (their mean).
 struct BenchRun {
   cache::Phase phase = cache::Phase::decode;
   BenchCache cache = BenchCache::cold;
   RunStatistics statistics;
-  std::vector<int> tokens;  // decoded, greedily; empty for prefill
+  std::vector<int> tokens;                  // decoded, greedily; of prefill the one behind the prompt
+  std::optional<BenchLookahead> lookahead;  // none if nothing was guessed, or routes and guesses were the model's own
 };
 
 /// Tells what is being measured: "decode, cold".

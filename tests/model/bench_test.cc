@@ -38,7 +38,7 @@ TEST(Bench, MeasuresPrefillAndDecodeColdAndWarm) {
     const RunStatistics& s = run.statistics;
     EXPECT_EQ(s.generation.prompt_tokens, prefill ? 20 : 0);
     EXPECT_EQ(s.generation.decode_steps, prefill ? 0 : 6);
-    EXPECT_EQ(run.tokens.size(), prefill ? 0U : 6U);
+    EXPECT_EQ(run.tokens.size(), prefill ? 1U : 6U);
     // Only its own lookups: the model has two MoE layers and takes top_k experts per token.
     const cache::LookupCounts& other = prefill ? s.decode_lookups : s.prefill_lookups;
     const cache::LookupCounts& own = prefill ? s.prefill_lookups : s.decode_lookups;
@@ -74,6 +74,30 @@ TEST(Bench, TakesRoutesFromAGenerator) {
   // Of the model's own shape, whatever the profile was fitted to; and not the model's routes.
   EXPECT_EQ(with.decode_lookups.lookups, without.decode_lookups.lookups);
   EXPECT_NE(with.decode_lookups.hits, without.decode_lookups.hits);
+}
+
+TEST(Bench, ReadsAheadByGuessesThatAreAsGoodAsAskedFor) {
+  RuntimeSettings settings = few_slots();
+  BenchRequest request{.prompt_tokens = 0, .decode_tokens = 200, .warm_up = 0};
+  request.routing = "gen:qwen3-30b";
+  request.lookahead_recall = 0.7;
+  const auto decode = [&](cache::LookaheadMode mode) {
+    settings.prefetch = mode;
+    return bench(kModel, settings, {}, request, [](std::string_view) {}).front();
+  };
+  const BenchRun with = decode(cache::LookaheadMode::on);
+  ASSERT_TRUE(with.lookahead.has_value());
+  EXPECT_EQ(with.lookahead->configured_recall, 0.7);
+  const ModelInfo& model = with.statistics.model;
+  EXPECT_LE(with.lookahead->counts.chosen, static_cast<std::uint64_t>(200 * (model.moe_layers - 1) * model.top_k))
+      << "the first layer is never guessed";
+  EXPECT_NEAR(with.lookahead->achieved_recall(), 0.7, 0.04);
+  const BenchRun without = decode(cache::LookaheadMode::off);
+  EXPECT_FALSE(without.lookahead.has_value());
+  EXPECT_EQ(with.tokens, without.tokens) << "guesses change no route";
+  EXPECT_EQ(with.statistics.decode_lookups.hits, without.statistics.decode_lookups.hits);
+  request.routing = "model";
+  EXPECT_FALSE(decode(cache::LookaheadMode::on).lookahead.has_value()) << "those are its own guesses";
 }
 
 TEST(Bench, RefusesUnknownSourcesOfRoutes) {

@@ -19,6 +19,7 @@ using ::testing::HasSubstr;
 
 struct Parsed {
   std::string text, file, bare;
+  std::vector<std::string> pair;
   bool on = false;
   int applied = 0;
 };
@@ -31,6 +32,12 @@ VerbFlags make_flags(Parsed& parsed) {
                         }});
   verb.flags.push_back({"-fi,--file", "FILE", "One", "a|b", [&](const Given& given) { parsed.file = given.text; }});
   verb.flags.push_back({"--on", "", "Two", "a switch", [&](const Given& given) { parsed.on = given.text == "1"; }});
+  verb.flags.push_back({.names = "--pair",
+                        .value = "A B",
+                        .group = "Two",
+                        .help = "two values",
+                        .apply = [&](const Given& given) { parsed.pair.emplace_back(given.text); },
+                        .values = 2});
   verb.flags.push_back({"BARE", "", "Two", "positional", [&](const Given& given) { parsed.bare = given.text; }});
   return verb;
 }
@@ -72,6 +79,21 @@ TEST(Flags, LastOneCounts) {
   parse(parsed, {"--text", "a", "--text", "b"});
   EXPECT_EQ(parsed.text, "b");
   EXPECT_EQ(parsed.applied, 1);
+}
+
+TEST(Flags, TwoValuesComeInTheirOrder) {
+  for (const std::vector<std::string>& values :
+       std::vector<std::vector<std::string>>{{"a=1 b=2", "c,d"}, {"", "x"}, {"x", ""}, {"", ""}, {"--on", "-t"}}) {
+    Parsed parsed;
+    parse(parsed, {"--pair", values[0], values[1], "word"});
+    EXPECT_EQ(parsed.pair, values);
+    EXPECT_EQ(parsed.bare, "word");
+    EXPECT_FALSE(parsed.on);
+  }
+  Parsed last;
+  parse(last, {"--pair", "a", "b", "--pair", "c", "d"});
+  EXPECT_EQ(last.pair, (std::vector<std::string>{"c", "d"}));
+  EXPECT_THAT(usage_error({"--pair", "a"}), HasSubstr("--pair"));
 }
 
 TEST(Flags, SwitchAndPositional) {

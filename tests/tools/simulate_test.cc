@@ -184,7 +184,7 @@ TEST_F(Simulate, RefusesWhatItCannotUse) {
       {{"gen:olmoe", "--disk-bandwidth", "1GB"}, 2, "give the other one too"},
       {{"gen:olmoe", "--disk-bandwidth", "1GB", "--memory-bandwidth", "9GB"}, 2, "--expert-bytes"},
       {{"gen:olmoe", "--disk-bandwidth", "0"}, 2, "--disk-bandwidth"},
-      {{"gen:olmoe", "--lookahead-recall", "1.5"}, 2, "--lookahead-recall: '1.5' is not from 0 to 1"},
+      {{"gen:olmoe", "--lookahead-recall", "1.5"}, 2, "--lookahead-recall: '1.5' is not a number from 0 to 1"},
       {{"gen:olmoe", "--json", "/nowhere/x.json"}, 1, "/nowhere/x.json"},
       {{}, 2, "TRACE"}};
   for (const Refusal& refusal : refusals) {

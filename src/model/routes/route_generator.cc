@@ -85,11 +85,14 @@ RouteGenerator::RouteGenerator(const RoutingProfile& profile, int layers, int ex
       fast_memory_(std::exp(-1 / profile.fast_tokens)),
       slow_memory_(std::exp(-1 / profile.slow_tokens)),
       layers_(static_cast<std::size_t>(layers)),
-      order_(static_cast<std::size_t>(experts)) {
+      order_(static_cast<std::size_t>(experts)),
+      guessed_(order_.size()) {
   assert(layers >= 0 && top_k >= 1 && top_k <= experts);
   const auto count = static_cast<std::size_t>(experts);
   for (Layer& layer : layers_) {
     layer.random = next_random(seed);
+    std::uint64_t other = ~layer.random;
+    layer.guess_seed = next_random(other);
     for (std::vector<float>* values : {&layer.popularity, &layer.fast, &layer.slow}) {
       values->resize(count);
       fill_normal(*values, layer.random);
@@ -99,27 +102,56 @@ RouteGenerator::RouteGenerator(const RoutingProfile& profile, int layers, int ex
   }
 }
 
-void RouteGenerator::route(int layer_index, std::span<int> ids, std::span<float> weights) {
-  assert(ids.size() == static_cast<std::size_t>(top_k_) && weights.size() == ids.size());
-  Layer& layer = layers_[static_cast<std::size_t>(layer_index)];
+/// The next token's scores.
+void RouteGenerator::move(Layer& layer, std::vector<float>& scores) const {
   const float fast_new = std::sqrt(1 - fast_memory_ * fast_memory_);
   const float slow_new = std::sqrt(1 - slow_memory_ * slow_memory_);
-  fill_normal(layer.scores, layer.random);
-  for (std::size_t e = 0; e < layer.scores.size(); ++e) {
+  fill_normal(scores, layer.random);
+  for (std::size_t e = 0; e < scores.size(); ++e) {
     const std::array<float, 2> fresh = next_normals(layer.random);
     layer.fast[e] = fast_memory_ * layer.fast[e] + fast_new * fresh[0];
     layer.slow[e] = slow_memory_ * layer.slow[e] + slow_new * fresh[1];
-    layer.scores[e] += layer.popularity[e] + profile_.fast * layer.fast[e] + profile_.slow * layer.slow[e];
+    scores[e] += layer.popularity[e] + profile_.fast * layer.fast[e] + profile_.slow * layer.slow[e];
   }
+}
 
+/// The ids with the highest scores, in descending order.
+void RouteGenerator::choose(std::span<const float> scores, std::span<int> ids) {
   std::iota(order_.begin(), order_.end(), 0);
-  const auto score = [&](int id) { return layer.scores[static_cast<std::size_t>(id)]; };
+  const auto score = [&](int id) { return scores[static_cast<std::size_t>(id)]; };
   std::partial_sort(order_.begin(), order_.begin() + top_k_, order_.end(),
                     [&](int a, int b) { return score(a) > score(b) || (score(a) == score(b) && a < b); });
   std::copy_n(order_.begin(), top_k_, ids.begin());
+}
+
+void RouteGenerator::route(int layer_index, std::span<int> ids, std::span<float> weights) {
+  assert(ids.size() == static_cast<std::size_t>(top_k_) && weights.size() == ids.size());
+  Layer& layer = layers_[static_cast<std::size_t>(layer_index)];
+  if (layer.upcoming.empty()) {
+    move(layer, layer.scores);
+  } else {
+    layer.scores = std::move(layer.upcoming.front());
+    layer.upcoming.pop_front();
+  }
+  ++layer.routed;
+  choose(layer.scores, ids);
+  const auto score = [&](int id) { return layer.scores[static_cast<std::size_t>(id)]; };
   for (std::size_t j = 0; j < ids.size(); ++j) weights[j] = std::exp(score(ids[j]) - score(ids[0]));
   const float sum = std::accumulate(weights.begin(), weights.end(), 0.0F);
   for (float& weight : weights) weight /= sum;
+}
+
+void RouteGenerator::guess(int layer_index, int row, float noise, std::span<int> ids) {
+  assert(row >= 0 && ids.size() == static_cast<std::size_t>(top_k_));
+  Layer& layer = layers_[static_cast<std::size_t>(layer_index)];
+  const auto ahead = static_cast<std::size_t>(row);
+  while (layer.upcoming.size() <= ahead) move(layer, layer.upcoming.emplace_back(order_.size()));
+  // Its own random numbers for each route, so that a guess depends on nothing but the route.
+  std::uint64_t which = layer.guess_seed + layer.routed + ahead;
+  std::uint64_t random = next_random(which);
+  fill_normal(guessed_, random);
+  for (std::size_t e = 0; e < guessed_.size(); ++e) guessed_[e] = layer.upcoming[ahead][e] + noise * guessed_[e];
+  choose(guessed_, ids);
 }
 
 cache::RouteLog generate_log(RouteGenerator& generator, int tokens) {

@@ -1,0 +1,129 @@
+#include "model/routes/route_source.h"
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "model/routes/guess_noise.h"
+
+namespace sluice::model {
+namespace {
+
+class TraceRoutes {
+ public:
+  TraceRoutes(RouteTrace trace, const std::string& file, const RouteShape& shape, std::uint64_t seed, double recall)
+      : trace_(std::move(trace)), experts_(shape.experts), seed_(seed), recall_(recall) {
+    rows_.resize(static_cast<std::size_t>(shape.layers));
+    next_.resize(rows_.size());
+    if (trace_.header.layers != shape.layers || trace_.header.experts > shape.experts) {
+      fail("{}: holds {} layers of {} experts, the model has {} of {}", file, trace_.header.layers,
+           trace_.header.experts, shape.layers, shape.experts);
+    }
+    for (const RouteTrace::Request& request : trace_.requests()) {
+      for (std::size_t row = request.first_row; row < request.first_row + request.rows; ++row) {
+        if (trace_.ids(row).size() != static_cast<std::size_t>(shape.top_k)) {
+          fail("{}: a row has {} experts, the model takes {}", file, trace_.ids(row).size(), shape.top_k);
+        }
+        rows_[static_cast<std::size_t>(request.layer)].push_back(row);
+      }
+    }
+    if (std::any_of(rows_.begin(), rows_.end(), [](const auto& rows) { return rows.empty(); })) {
+      fail("{}: some layer has no route", file);
+    }
+  }
+
+  void route(int layer, std::span<int> ids, std::span<float> weights) {
+    const std::size_t row = row_ahead(layer, 0);
+    ++next_[static_cast<std::size_t>(layer)];
+    std::copy(trace_.ids(row).begin(), trace_.ids(row).end(), ids.begin());
+    const std::span<const float> recorded = trace_.weights(row);
+    if (recorded.empty()) {
+      std::fill(weights.begin(), weights.end(), 1.0F / static_cast<float>(weights.size()));
+    } else {
+      std::copy(recorded.begin(), recorded.end(), weights.begin());
+    }
+  }
+
+  void guess(int layer, int ahead, std::span<int> ids) const {
+    const auto route = trace_.ids(row_ahead(layer, ahead));
+    // Its own random numbers for each route, so that a guess depends on nothing but the route.
+    const std::uint64_t which = next_[static_cast<std::size_t>(layer)] + static_cast<std::uint64_t>(ahead);
+    std::seed_seq seeds{seed_, seed_ >> 32, static_cast<std::uint64_t>(layer), which, which >> 32};
+    std::mt19937_64 random(seeds);
+    std::bernoulli_distribution keep(recall_);
+    std::vector<int> others;  // experts that the route has not, in random order
+    for (int expert = 0; expert < experts_; ++expert) {
+      if (std::find(route.begin(), route.end(), expert) == route.end()) others.push_back(expert);
+    }
+    std::shuffle(others.begin(), others.end(), random);
+    for (std::size_t rank = 0; rank < ids.size(); ++rank) {
+      ids[rank] = route[rank];
+      if (keep(random) || others.empty()) continue;
+      ids[rank] = others.back();
+      others.pop_back();
+    }
+  }
+
+ private:
+  std::size_t row_ahead(int layer, int ahead) const {
+    const std::vector<std::size_t>& rows = rows_[static_cast<std::size_t>(layer)];
+    return rows[(next_[static_cast<std::size_t>(layer)] + static_cast<std::size_t>(ahead)) % rows.size()];
+  }
+
+  RouteTrace trace_;
+  int experts_;
+  std::uint64_t seed_;
+  double recall_;
+  std::vector<std::vector<std::size_t>> rows_;  // [layers] of the trace
+  std::vector<std::size_t> next_;               // [layers]
+};
+
+}  // namespace
+
+RouteSource generated_routes(const RoutingProfile& profile, const RouteShape& shape, std::uint64_t seed,
+                             double recall) {
+  const auto generator = std::make_shared<RouteGenerator>(profile, shape.layers, shape.experts, shape.top_k, seed);
+  const float noise = guess_noise(*generator, recall);
+  return {[generator](int layer, int, std::span<int> ids, std::span<float> weights) {
+            generator->route(layer, ids, weights);
+          },
+          [generator, noise](int layer, int row, std::span<int> ids) { generator->guess(layer, row, noise, ids); }};
+}
+
+RouteSource recorded_routes(RouteTrace trace, const std::string& file, const RouteShape& shape, std::uint64_t seed,
+                            double recall) {
+  const auto routes = std::make_shared<TraceRoutes>(std::move(trace), file, shape, seed, recall);
+  return {
+      [routes](int layer, int, std::span<int> ids, std::span<float> weights) { routes->route(layer, ids, weights); },
+      [routes](int layer, int row, std::span<int> ids) { routes->guess(layer, row, ids); }};
+}
+
+RouteSource counted(RouteSource source, const RouteShape& shape, GuessCounts& counts) {
+  using Guesses = std::vector<std::deque<std::vector<int>>>;  // [layers] of the routes to come; empty: not guessed
+  const auto guesses = std::make_shared<Guesses>(static_cast<std::size_t>(shape.layers));
+  auto route = [guesses, &counts, inner = std::move(source.route)](int layer, int row, std::span<int> ids,
+                                                                   std::span<float> weights) {
+    inner(layer, row, ids, weights);
+    auto& waiting = (*guesses)[static_cast<std::size_t>(layer)];
+    if (waiting.empty()) return;
+    const std::vector<int> guess = std::move(waiting.front());
+    waiting.pop_front();
+    if (guess.empty()) return;
+    counts.chosen += ids.size();
+    for (const int id : ids) counts.found += std::count(guess.begin(), guess.end(), id) > 0 ? 1 : 0;
+  };
+  auto guess = [guesses, inner = std::move(source.guess)](int layer, int row, std::span<int> ids) {
+    inner(layer, row, ids);
+    auto& waiting = (*guesses)[static_cast<std::size_t>(layer)];
+    const auto ahead = static_cast<std::size_t>(row);
+    if (waiting.size() <= ahead) waiting.resize(ahead + 1);
+    waiting[ahead].assign(ids.begin(), ids.end());
+  };
+  return {std::move(route), std::move(guess)};
+}
+
+}  // namespace sluice::model
