@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "kernels/matmul_inputs.h"
+#include "kernels/matmul_products.h"
 #include "kernels/recurrent_phases.h"
 #include "kernels/vector_kernels.h"
 
@@ -88,7 +89,6 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
   if (states.empty()) return;
   const Workspace::Mark mark(workspace);
   const auto rows = static_cast<int>(states.size());
-  const int hidden = weights.out_proj.rows;
   const VectorKernels& vector = *context.isa.vector;
 
   // A projected row: q k v | z | b | a.
@@ -100,14 +100,18 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
   const auto row = [=](int i) { return projected + std::int64_t{i} * stride; };
 
   PreparedInputs prepared(context, x, rows, weights.in_proj[0].weights.cols, workspace);
-  const auto parts = workspace.take<ProductPhase::Part>(weights.in_proj.size());
+  const auto parts = workspace.take<Product>(weights.in_proj.size());
   std::transform(weights.in_proj.begin(), weights.in_proj.end(), parts.begin(), [&](const ProjectionPart& part) {
-    return ProductPhase::Part{&part.weights, prepared.for_weights(part.weights.format), part.column};
+    return Product{.weights = &part.weights,
+                   .x = prepared.for_weights(part.weights.format),
+                   .y = output_rows(projected + part.column, rows, stride, workspace),
+                   .inputs = rows};
   });
-  const ProductPhase in_products(context, parts, rows, projected, stride, workspace);
+  const ProductPhase in_products(context, parts, workspace);
   const auto project = [&](std::int64_t begin, std::int64_t end) {
-    for (; begin < end; ++begin) {
-      const Columns columns = in_products.compute(begin);
+    in_products.compute(begin, end, [&](std::size_t part, int first, int last) {
+      const int column = weights.in_proj[part].column;
+      const Columns columns{column + first, column + last};
       convolve_columns(context, weights.conv, projected, stride, states, overlap(columns, {0, z_column}));
       const Columns b = overlap(columns, {b_column, a_column});
       const Columns a = overlap(columns, {a_column, stride});
@@ -116,7 +120,7 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
         const int head = a.begin - a_column;
         decays(context, row(i) + a.begin, weights.dt_bias + head, weights.a_log + head, a.end - a.begin);
       }
-    }
+    });
   };
 
   // Heads are computed in pieces of whole groups of out_proj, so that whoever computes them also rounds them.
@@ -139,13 +143,15 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
     }
   };
 
-  const ProductPhase::Part out_part{&weights.out_proj, staged.inputs(), 0};
-  const ProductPhase out_products(context, {&out_part, 1}, rows, y, hidden, workspace);
-  const auto output = [&](std::int64_t begin, std::int64_t end) {
-    for (; begin < end; ++begin) out_products.compute(begin);
-  };
-  const std::array<ThreadTeam::Phase, 3> phases{
-      {{in_products.claims(), 1, project}, {shape.value_width() / piece, 1, mix}, {out_products.claims(), 1, output}}};
+  const Product out{.weights = &weights.out_proj,
+                    .x = staged.inputs(),
+                    .y = output_rows(y, rows, weights.out_proj.rows, workspace),
+                    .inputs = rows};
+  const ProductPhase out_products(context, {&out, 1}, workspace);
+  const auto output = [&](std::int64_t begin, std::int64_t end) { out_products.compute(begin, end); };
+  const std::array<ThreadTeam::Phase, 3> phases{{{in_products.units(), in_products.grain(), project},
+                                                 {shape.value_width() / piece, 1, mix},
+                                                 {out_products.units(), out_products.grain(), output}}};
   context.team.parallel_phases(phases);
 }
 
