@@ -49,14 +49,13 @@ struct BlockRows {
     // A block and a page ahead: the first lines of the last rows are needed soon after the last lines of the block
     // before. Scales are few, and all of them are needed at once: two blocks ahead.
     codes_ahead = codes[0] + kRowBlock * weights.row_stride + 4096;
-    scales_ahead = 2 * kRowBlock / rows_per_scale(weights.format) * weights.scale_stride;
+    scales_ahead = scale_row(weights, 2 * kRowBlock) * weights.scale_stride;
   }
 
-  /// For the time that bytes [begin, end) of every row take.
-  [[gnu::always_inline]] void prefetch_codes(int64_t begin, int64_t end) const {
-    for (int64_t line = kRowBlock * begin; line < kRowBlock * end; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(codes_ahead + line), _MM_HINT_T1);
-    }
+  /// For the time that bytes [begin, begin + count) of every row take.
+  [[gnu::always_inline]] void prefetch_codes(int64_t begin, int count) const {
+    const auto* ahead = reinterpret_cast<const char*>(codes_ahead + kRowBlock * begin);
+    for (int line = 0; line < kRowBlock * count; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T1);
   }
   [[gnu::always_inline]] void prefetch_scales(const std::byte* const (&rows)[kRowBlock], int64_t begin,
                                               int64_t end) const {

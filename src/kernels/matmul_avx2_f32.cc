@@ -222,7 +222,7 @@ template <typename Weights, typename Visit>
   if constexpr (!Weights::kGrouped) {
     int column = begin;
     for (; column + kLanes <= end; column += kLanes) {
-      rows.prefetch_codes(int64_t{column} * Weights::kElement, int64_t{column + kLanes} * Weights::kElement);
+      rows.prefetch_codes(int64_t{column} * Weights::kElement, kLanes * Weights::kElement);
       visit.columns(column, kLanes);
 #pragma GCC unroll 8
       for (int r = 0; r < kRowBlock; ++r) visit(r, 0, Weights::decode(rows.codes[r], column));
@@ -251,7 +251,7 @@ template <typename Weights, typename Visit>
     for (int g = 0; g < groups; ++g) {
       const int first = begin + g * group;
       const int stop = first + group < end ? first + group : end;
-      rows.prefetch_codes(int64_t{first} * bits / 8, int64_t{stop} * bits / 8);
+      rows.prefetch_codes(int64_t{first} * bits / 8, (stop - first) * bits / 8);
       if constexpr (kIsFp8<Weights>) {
         if (folded) {
           decode_fp8_group<Weights, true>(rows, tile.scale[g], first, stop, visit);

@@ -71,7 +71,7 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
       const int g = tile + in_tile;
       const int16_t* codes = x.codes + int64_t{g} * kGroup;
       const int64_t offset = int64_t{g} * kGroupBytes;
-      rows.prefetch_codes(offset, offset + kPieces * kGroupBytes);
+      rows.prefetch_codes(offset, kPieces * kGroupBytes);
       __m256i planes[kChunks][Codes::kPlanes];
       for (int c = 0; c < kChunks; ++c) {
         for (int p = 0; p < Codes::kPlanes; ++p) {
