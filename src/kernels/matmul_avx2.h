@@ -22,6 +22,9 @@ namespace {
 /// From this many inputs on, a row block is unpacked once into a tile; below, each input unpacks it in registers.
 constexpr int kTileInputs = 4;
 
+/// Bytes that a row is prefetched into L1 before they are read: a few groups, so that the L2 cache has time to answer.
+constexpr int kAheadInRow = 256;
+
 /// Groups whose scales are converted at once.
 constexpr int kScaleTile = 64;
 
@@ -29,8 +32,9 @@ constexpr int kScaleTile = 64;
 /// kRowBlock rows; what the repetitions compute is not stored.
 ///
 /// Prefetches follow the memory line by line, although the rows of a block are read side by side, and go to L2: so
-/// the hardware prefetchers recognise a stream, and L1 has too few miss buffers to hide the latency of memory. Beyond
-/// the matrix they do no harm. They are forced inline because gcc drops calls of functions that only prefetch.
+/// the hardware prefetchers recognise a stream, and L1 has too few miss buffers to hide the latency of memory. From
+/// there, where eight rows are too many streams for the hardware, a row's own prefetches bring its lines to L1. Beyond
+/// the matrix all of them do no harm. They are forced inline because gcc drops calls of functions that only prefetch.
 struct BlockRows {
   const std::byte* codes[kRowBlock];
   const std::byte* scales[kRowBlock];
@@ -56,6 +60,10 @@ struct BlockRows {
   [[gnu::always_inline]] void prefetch_codes(int64_t begin, int count) const {
     const auto* ahead = reinterpret_cast<const char*>(codes_ahead + kRowBlock * begin);
     for (int line = 0; line < kRowBlock * count; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T1);
+  }
+  /// For when byte `offset` of row r is read.
+  [[gnu::always_inline]] void prefetch_row(int r, int64_t offset) const {
+    _mm_prefetch(reinterpret_cast<const char*>(codes[r] + offset + kAheadInRow), _MM_HINT_T0);
   }
   [[gnu::always_inline]] void prefetch_scales(const std::byte* const (&rows)[kRowBlock], int64_t begin,
                                               int64_t end) const {

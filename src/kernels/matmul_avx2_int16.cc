@@ -50,6 +50,7 @@ template <typename Codes, int kChunks, bool kGuarded>
                                                   __m256i (&products)[kRowBlock]) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRowBlock; ++r) {
+    rows.prefetch_row(r, offset);
     products[r] = row_products<Codes, kChunks, kGuarded>(rows.codes[r] + offset, bytes, x);
     finish(products[r]);
   }

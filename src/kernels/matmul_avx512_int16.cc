@@ -101,6 +101,7 @@ template <typename Codes, int kGroup, bool kGuarded>
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRowBlock; ++r) {
+    rows.prefetch_row(r, offset);
     const std::byte* at = rows.codes[r] + offset;
     __m256i weights[kCount * Codes::kPlanes];
     for (int c = 0; c < kCount; ++c) {
