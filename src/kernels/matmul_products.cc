@@ -14,8 +14,8 @@ namespace {
 /// that small.
 constexpr std::int64_t kClaimBytes = 1024 * 1024;
 
-/// Claims of each worker, at least: so that the workers end together.
-constexpr std::int64_t kClaimsPerWorker = 4;
+/// Claims of each worker, at least. (Those at the end are smaller, so that the workers end together.)
+constexpr std::int64_t kClaimsPerWorker = 2;
 
 /// Outputs that meet a set of inputs before the next set: both stay in the L2 cache meanwhile.
 constexpr int kStripRows = 8 * kRowBlock;
