@@ -5,7 +5,6 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "kernels/matmul_inputs.h"
 #include "kernels/matmul_products.h"
@@ -123,22 +122,19 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
     });
   };
 
-  // Heads are computed in pieces of whole groups of out_proj, so that whoever computes them also rounds them.
   StagedRows staged(context, weights.out_proj, rows, workspace);
-  const int piece = std::lcm(shape.value_dim, staged.unit());
   const DeltaInputs inputs{states, projected, stride, projected + b_column, stride, projected + a_column,
                            stride, false};
   const auto mix = [&](std::int64_t begin, std::int64_t end) {
     for (; begin < end; ++begin) {
-      const auto first = static_cast<int>(begin) * piece;
+      const auto head = static_cast<int>(begin);
+      const int at = head * shape.value_dim;
       for (int i = 0; i < rows; ++i) {
-        for (int at = first; at < first + piece; at += shape.value_dim) {
-          float* out = staged.row(i) + at;
-          delta_head(context, shape, inputs, i, at / shape.value_dim, out);
-          vector.rms_norm(out, shape.value_dim, weights.norm, weights.norm_eps, out);
-          vector.swiglu(row(i) + z_column + at, out, shape.value_dim, out);
-        }
-        staged.finish(i, first, first + piece);
+        float* out = staged.row(i) + at;
+        delta_head(context, shape, inputs, i, head, out);
+        vector.rms_norm(out, shape.value_dim, weights.norm, weights.norm_eps, out);
+        vector.swiglu(row(i) + z_column + at, out, shape.value_dim, out);
+        staged.finish(i, at, at + shape.value_dim);
       }
     }
   };
@@ -150,7 +146,7 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
   const ProductPhase out_products(context, {&out, 1}, workspace);
   const auto output = [&](std::int64_t begin, std::int64_t end) { out_products.compute(begin, end); };
   const std::array<ThreadTeam::Phase, 3> phases{{{in_products.units(), in_products.grain(), project},
-                                                 {shape.value_width() / piece, 1, mix},
+                                                 {shape.value_heads, 1, mix},
                                                  {out_products.units(), out_products.grain(), output}}};
   context.team.parallel_phases(phases);
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
-#include <numeric>
 
 #include "kernels/matmul_inputs.h"
 #include "kernels/matmul_products.h"
@@ -64,24 +63,20 @@ class Mixer {
     }
   }
 
-  /// Pieces of a row for which gate and norm are computed at once: whole groups, of the norm and of out_proj.
-  int pieces() const { return shape_.inner() / piece(); }
-  void gate_and_normalize(int i, int index) {
-    const int begin = index * piece();
-    float* out = staged_.row(i);
-    vector_.swiglu(row(i) + begin, row(i) + shape_.inner() + begin, piece(), out + begin);
-    for (int group = begin; group < begin + piece(); group += group_width()) {
-      vector_.rms_norm(out + group, group_width(), weights_.norm + group, weights_.norm_eps, out + group);
-    }
-    staged_.finish(i, begin, begin + piece());
+  /// Gate and norm of one group of outputs.
+  void gate_and_normalize(int i, int group) {
+    const int width = shape_.inner() / shape_.groups;
+    const int begin = group * width;
+    float* out = staged_.row(i) + begin;
+    vector_.swiglu(row(i) + begin, row(i) + shape_.inner() + begin, width, out);
+    vector_.rms_norm(out, width, weights_.norm + begin, weights_.norm_eps, out);
+    staged_.finish(i, begin, begin + width);
   }
 
  private:
   int rows() const { return static_cast<int>(states_.size()); }
   float* row(int i) { return projected_ + std::int64_t{i} * shape_.projected(); }
   int dt_column() const { return shape_.inner() + shape_.channels(); }
-  int group_width() const { return shape_.inner() / shape_.groups; }
-  int piece() const { return std::lcm(group_width(), staged_.unit()); }
 
   const Context& context_;
   const VectorKernels& vector_;
@@ -123,13 +118,13 @@ void mamba2(const Context& context, const Mamba2Shape& shape, const Mamba2Weight
   };
   const auto normalize = [&](std::int64_t begin, std::int64_t end) {
     for (; begin < end; ++begin) {
-      mixer.gate_and_normalize(static_cast<int>(begin / mixer.pieces()), static_cast<int>(begin % mixer.pieces()));
+      mixer.gate_and_normalize(static_cast<int>(begin / shape.groups), static_cast<int>(begin % shape.groups));
     }
   };
   const auto output = [&](std::int64_t begin, std::int64_t end) { out_products.compute(begin, end); };
   const std::array<ThreadTeam::Phase, 4> phases{{{in_products.units(), in_products.grain(), project},
                                                  {shape.heads, 1, scan},
-                                                 {std::int64_t{rows} * mixer.pieces(), 1, normalize},
+                                                 {std::int64_t{rows} * shape.groups, 1, normalize},
                                                  {out_products.units(), out_products.grain(), output}}};
   context.team.parallel_phases(phases);
 }

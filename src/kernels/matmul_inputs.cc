@@ -1,6 +1,7 @@
 #include "kernels/matmul_inputs.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <iterator>
 
@@ -51,6 +52,23 @@ StagedRows::StagedRows(const Context& context, const MatrixView& weights, int ro
       rounded_(context, layout_for(context, weights.format), rows, cols_, workspace),
       inputs_(workspace.take<InputRow>(static_cast<std::size_t>(rows)).data()) {
   for (int i = 0; i < rows; ++i) inputs_[i] = rounded_.row(i, row(i));
+  if (rounded_.group() == 0) return;
+  finished_ = workspace.take<int>(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols_ / rounded_.group()));
+  std::fill(finished_.begin(), finished_.end(), 0);
+}
+
+void StagedRows::finish(int i, int begin, int end) {
+  const int group = rounded_.group();
+  if (group == 0) return;
+  while (begin < end) {
+    const int index = begin / group;
+    const int stop = std::min(end, (index + 1) * group);
+    int& finished = finished_[static_cast<std::size_t>(i * std::int64_t{cols_ / group} + index)];
+    // What others wrote before they counted it is seen by whoever counts last.
+    const int before = std::atomic_ref(finished).fetch_add(stop - begin, std::memory_order_acq_rel);
+    if (before + stop - begin == group) rounded_.round(i, row(i), index * group, (index + 1) * group);
+    begin = stop;
+  }
 }
 
 const InputRow* PreparedInputs::for_weights(const Format& format) {

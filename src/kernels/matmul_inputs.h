@@ -21,10 +21,10 @@ class RoundedRows {
   /// `layout` of group 0 stands for f32 activations: there is nothing to round.
   RoundedRows(const Context& context, ActivationLayout layout, int rows, int cols, Workspace& workspace);
 
-  /// Columns that are rounded together.
-  int unit() const { return layout_.group == 0 ? 1 : layout_.group; }
+  /// Columns that are rounded together, or 0: there is nothing to round.
+  int group() const { return layout_.group; }
 
-  /// Rounds columns [begin, end), whole units, of row i, whose values are x [cols].
+  /// Rounds columns [begin, end), whole groups, of row i, whose values are x [cols].
   void round(int i, const float* x, int begin, int end) const;
 
   /// Row i, whose values are x [cols].
@@ -39,7 +39,8 @@ class RoundedRows {
   float* sums_ = nullptr;
 };
 
-/// Input rows of a product that an earlier phase of the same dispatch computes, piece by piece. Memory as above.
+/// Input rows of a product that an earlier phase of the same dispatch computes, piece by piece, on any threads: whoever
+/// completes a group also rounds it. Memory as above.
 class StagedRows {
  public:
   StagedRows(const Context& context, const MatrixView& weights, int rows, Workspace& workspace);
@@ -47,13 +48,10 @@ class StagedRows {
   /// [cols] values to fill.
   float* row(int i) { return values_ + std::int64_t{i} * cols_; }
 
-  /// Pieces are whole multiples of so many columns.
-  int unit() const { return rounded_.unit(); }
+  /// Says that columns [begin, end) of row i hold their values. Every column once.
+  void finish(int i, int begin, int end);
 
-  /// Says that columns [begin, end) of row i hold their values.
-  void finish(int i, int begin, int end) { rounded_.round(i, row(i), begin, end); }
-
-  /// [rows], complete once every piece is finished.
+  /// [rows], complete once every column is finished.
   const InputRow* inputs() const { return inputs_; }
 
  private:
@@ -61,6 +59,7 @@ class StagedRows {
   float* values_;
   RoundedRows rounded_;
   InputRow* inputs_;
+  std::span<int> finished_;  // columns of each group, row after row
 };
 
 /// x [rows, cols], rounded to int16 at most once for each layout that the weights ask for. Its memory is the

@@ -20,6 +20,8 @@ constexpr std::int64_t kClaimsPerWorker = 2;
 /// Outputs that meet a set of inputs before the next set: both stay in the L2 cache meanwhile.
 constexpr int kStripRows = 8 * kRowBlock;
 
+std::int64_t units_of(const Product& product) { return (product.weights->rows + kRowBlock - 1) / kRowBlock; }
+
 /// y[i][r] += bias[row + r].
 void add_bias(const MatrixView& weights, int row, int rows, float* const* y, int inputs) {
   float bias[kRowBlock];
@@ -84,13 +86,8 @@ float** output_rows(float* y, int rows, std::int64_t stride, Workspace& workspac
   return out.data();
 }
 
-ProductPhase::ProductPhase(const Context& context, std::span<const Product> products, Workspace& workspace,
-                           int unit_rows)
-    : context_(context),
-      products_(products),
-      unit_rows_(unit_rows),
-      ends_(workspace.take<std::int64_t>(products.size())) {
-  assert(unit_rows % kRowBlock == 0);
+ProductPhase::ProductPhase(const Context& context, std::span<const Product> products, Workspace& workspace)
+    : context_(context), products_(products), ends_(workspace.take<std::int64_t>(products.size())) {
   std::int64_t units = 0;
   for (std::size_t p = 0; p < products.size(); ++p) ends_[p] = units += units_of(products[p]);
 }
@@ -99,7 +96,7 @@ std::int64_t ProductPhase::grain() const {
   std::int64_t unit_bytes = 1;
   for (const Product& product : products_) {
     const std::int64_t gate = product.gate == nullptr ? 0 : product.gate->row_stride;
-    unit_bytes = std::max(unit_bytes, unit_rows_ * (product.weights->row_stride + gate));
+    unit_bytes = std::max(unit_bytes, kRowBlock * (product.weights->row_stride + gate));
   }
   const std::int64_t fair_share = units() / (kClaimsPerWorker * context_.team.size());
   return std::max<std::int64_t>(1, std::min(kClaimBytes / unit_bytes, fair_share));
@@ -111,8 +108,8 @@ void ProductPhase::compute(std::int64_t begin, std::int64_t end, FunctionRef<voi
     const Product& product = products_[p];
     const std::int64_t start = ends_[p] - units_of(product);
     const std::int64_t stop = std::min(end, ends_[p]);
-    const int first = static_cast<int>(begin - start) * unit_rows_;
-    const int last = std::min(static_cast<int>(stop - start) * unit_rows_, product.weights->rows);
+    const int first = static_cast<int>(begin - start) * kRowBlock;
+    const int last = std::min(static_cast<int>(stop - start) * kRowBlock, product.weights->rows);
     compute_rows(context_, product, first, last);
     done(p, first, last);
     begin = stop;

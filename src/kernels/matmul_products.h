@@ -26,14 +26,12 @@ struct Product {
 /// The rows of an output [rows, *], `stride` floats apart, as a Product takes them.
 float** output_rows(float* y, int rows, std::int64_t stride, Workspace& workspace);
 
-/// Products as one phase of a dispatch, cut into units of some outputs of one product. Neither the cut nor the order
-/// changes a bit of the result.
+/// Products as one phase of a dispatch, cut into units of kRowBlock outputs of one product, or what is left of it.
+/// Neither the cut nor the order changes a bit of the result.
 class ProductPhase {
  public:
   /// `products` stay where they are while the phase is used; memory is the workspace's, and the caller holds the Mark.
-  /// A unit is `unit_rows` outputs, a multiple of kRowBlock, or what is left of a product.
-  ProductPhase(const Context& context, std::span<const Product> products, Workspace& workspace,
-               int unit_rows = kRowBlock);
+  ProductPhase(const Context& context, std::span<const Product> products, Workspace& workspace);
 
   std::int64_t units() const { return ends_.empty() ? 0 : ends_.back(); }
   /// How many units, whose weights follow each other, a worker claims at once.
@@ -48,11 +46,8 @@ class ProductPhase {
   }
 
  private:
-  std::int64_t units_of(const Product& product) const { return (product.weights->rows + unit_rows_ - 1) / unit_rows_; }
-
   const Context& context_;
   std::span<const Product> products_;
-  int unit_rows_;
   std::span<std::int64_t> ends_;  // ends_[p]: units of products 0..p
 };
 

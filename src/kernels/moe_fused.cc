@@ -44,8 +44,7 @@ void moe_fused(const Context& context, std::span<const ExpertViews> experts, std
                      .y = output_rows(&outputs[e * static_cast<std::size_t>(out_rows)], 1, 0, workspace),
                      .inputs = 1};
   }
-  // A unit is whole groups of the down projection: whoever computes a group also rounds it for the second phase.
-  const ProductPhase inner_products(context, inner_parts, workspace, std::max(kRowBlock, inner.unit()));
+  const ProductPhase inner_products(context, inner_parts, workspace);
   const ProductPhase down_products(context, down_parts, workspace);
   const auto inner_phase = [&](std::int64_t begin, std::int64_t end) {
     inner_products.compute(begin, end, [&](std::size_t expert, int first, int last) {
