@@ -2,8 +2,8 @@
 //
 //   score_j = sum_h weights_h * max(0, dot(q_h, k_j))
 //
-// where lane i of the dot adds up elements i, i + 8, ... by fma, and the sum is one chain of fma, heads ascending. A dot
-// that is NaN stays NaN, as in the reference.
+// where lane i of the dot adds up elements i, i + 8, ... by fma, and the sum is one chain of fma, heads ascending. A
+// dot that is NaN stays NaN, as in the reference.
 #pragma once
 
 #include "kernels/attention_canonical.h"

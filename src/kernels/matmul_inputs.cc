@@ -13,12 +13,9 @@ constexpr int kGrain = 16384;
 
 }  // namespace
 
-bool uses_int16(const Context& context, const Format& format) {
-  return context.activations == ActivationKind::int16 && has_int16_path(format);
-}
-
 ActivationLayout layout_for(const Context& context, const Format& format) {
-  return uses_int16(context, format) ? context.isa.matmul->layout(format) : ActivationLayout{};
+  const bool int16 = context.activations == ActivationKind::int16 && has_int16_path(format);
+  return int16 ? context.isa.matmul->layout(format) : ActivationLayout{};
 }
 
 RoundedRows::RoundedRows(const Context& context, ActivationLayout layout, int rows, int cols, Workspace& workspace)

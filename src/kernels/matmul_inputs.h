@@ -9,9 +9,6 @@
 
 namespace sluice::kernels {
 
-/// Whether weights of `format` meet int16 activations in this context; else f32.
-bool uses_int16(const Context& context, const Format& format);
-
 /// The layout that weights of `format` ask for in this context; group 0 stands for f32 activations.
 ActivationLayout layout_for(const Context& context, const Format& format);
 
