@@ -63,7 +63,7 @@ double instructions_per_weight(std::string_view isa, const Format& format) {
     case Mode::mxfp8:
       return isa == "scalar" ? 0 : 10 / 16.0;
     case Mode::fp8_block:
-      return isa == "scalar" ? 0 : 20 / 16.0;
+      return isa == "scalar" ? 0 : 26 / 32.0;
     default:
       break;
   }

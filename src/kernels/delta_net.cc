@@ -5,9 +5,9 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "kernels/matmul_inputs.h"
+#include "kernels/matmul_products.h"
 #include "kernels/recurrent_phases.h"
 #include "kernels/vector_kernels.h"
 
@@ -88,7 +88,6 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
   if (states.empty()) return;
   const Workspace::Mark mark(workspace);
   const auto rows = static_cast<int>(states.size());
-  const int hidden = weights.out_proj.rows;
   const VectorKernels& vector = *context.isa.vector;
 
   // A projected row: q k v | z | b | a.
@@ -100,14 +99,18 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
   const auto row = [=](int i) { return projected + std::int64_t{i} * stride; };
 
   PreparedInputs prepared(context, x, rows, weights.in_proj[0].weights.cols, workspace);
-  const auto parts = workspace.take<ProductPhase::Part>(weights.in_proj.size());
+  const auto parts = workspace.take<Product>(weights.in_proj.size());
   std::transform(weights.in_proj.begin(), weights.in_proj.end(), parts.begin(), [&](const ProjectionPart& part) {
-    return ProductPhase::Part{&part.weights, prepared.for_weights(part.weights.format), part.column};
+    return Product{.weights = &part.weights,
+                   .x = prepared.for_weights(part.weights.format),
+                   .y = output_rows(projected + part.column, rows, stride, workspace),
+                   .inputs = rows};
   });
-  const ProductPhase in_products(context, parts, rows, projected, stride, workspace);
+  const ProductPhase in_products(context, parts, workspace);
   const auto project = [&](std::int64_t begin, std::int64_t end) {
-    for (; begin < end; ++begin) {
-      const Columns columns = in_products.compute(begin);
+    in_products.compute(begin, end, [&](std::size_t part, int first, int last) {
+      const int column = weights.in_proj[part].column;
+      const Columns columns{column + first, column + last};
       convolve_columns(context, weights.conv, projected, stride, states, overlap(columns, {0, z_column}));
       const Columns b = overlap(columns, {b_column, a_column});
       const Columns a = overlap(columns, {a_column, stride});
@@ -116,36 +119,35 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
         const int head = a.begin - a_column;
         decays(context, row(i) + a.begin, weights.dt_bias + head, weights.a_log + head, a.end - a.begin);
       }
-    }
+    });
   };
 
-  // Heads are computed in pieces of whole groups of out_proj, so that whoever computes them also rounds them.
   StagedRows staged(context, weights.out_proj, rows, workspace);
-  const int piece = std::lcm(shape.value_dim, staged.unit());
   const DeltaInputs inputs{states, projected, stride, projected + b_column, stride, projected + a_column,
                            stride, false};
   const auto mix = [&](std::int64_t begin, std::int64_t end) {
     for (; begin < end; ++begin) {
-      const auto first = static_cast<int>(begin) * piece;
+      const auto head = static_cast<int>(begin);
+      const int at = head * shape.value_dim;
       for (int i = 0; i < rows; ++i) {
-        for (int at = first; at < first + piece; at += shape.value_dim) {
-          float* out = staged.row(i) + at;
-          delta_head(context, shape, inputs, i, at / shape.value_dim, out);
-          vector.rms_norm(out, shape.value_dim, weights.norm, weights.norm_eps, out);
-          vector.swiglu(row(i) + z_column + at, out, shape.value_dim, out);
-        }
-        staged.finish(i, first, first + piece);
+        float* out = staged.row(i) + at;
+        delta_head(context, shape, inputs, i, head, out);
+        vector.rms_norm(out, shape.value_dim, weights.norm, weights.norm_eps, out);
+        vector.swiglu(row(i) + z_column + at, out, shape.value_dim, out);
+        staged.finish(i, at, at + shape.value_dim);
       }
     }
   };
 
-  const ProductPhase::Part out_part{&weights.out_proj, staged.inputs(), 0};
-  const ProductPhase out_products(context, {&out_part, 1}, rows, y, hidden, workspace);
-  const auto output = [&](std::int64_t begin, std::int64_t end) {
-    for (; begin < end; ++begin) out_products.compute(begin);
-  };
-  const std::array<ThreadTeam::Phase, 3> phases{
-      {{in_products.claims(), 1, project}, {shape.value_width() / piece, 1, mix}, {out_products.claims(), 1, output}}};
+  const Product out{.weights = &weights.out_proj,
+                    .x = staged.inputs(),
+                    .y = output_rows(y, rows, weights.out_proj.rows, workspace),
+                    .inputs = rows};
+  const ProductPhase out_products(context, {&out, 1}, workspace);
+  const auto output = [&](std::int64_t begin, std::int64_t end) { out_products.compute(begin, end); };
+  const std::array<ThreadTeam::Phase, 3> phases{{{in_products.units(), in_products.grain(), project},
+                                                 {shape.value_heads, 1, mix},
+                                                 {out_products.units(), out_products.grain(), output}}};
   context.team.parallel_phases(phases);
 }
 

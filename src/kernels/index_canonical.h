@@ -2,7 +2,8 @@
 //
 //   score_j = sum_h weights_h * max(0, dot(q_h, k_j))
 //
-// where lane i of the dot adds up elements i, i + 8, ... by fma, and the sum is one chain of fma, heads ascending.
+// where lane i of the dot adds up elements i, i + 8, ... by fma, and the sum is one chain of fma, heads ascending. A
+// dot that is NaN stays NaN, as in the reference.
 #pragma once
 
 #include "kernels/attention_canonical.h"
@@ -24,7 +25,7 @@ void index_block(const IndexBlock& block) {
     F8 scores = splat(0.0F);
     const auto add_heads = [&](int first, int count) {
       for (int n = 0; n < count; ++n) {
-        const F8 dot = max(load(dots + n * kKvBlock), splat(0.0F));
+        const F8 dot = max(splat(0.0F), load(dots + n * kKvBlock));  // of a NaN the second operand
         scores = fma(splat(block.weights[first + n]), dot, scores);
       }
     };

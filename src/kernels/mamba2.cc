@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
-#include <numeric>
 
 #include "kernels/matmul_inputs.h"
+#include "kernels/matmul_products.h"
 #include "kernels/recurrent_phases.h"
 #include "kernels/vector_kernels.h"
 
@@ -29,12 +29,9 @@ class Mixer {
   float* projected() { return projected_; }
   const InputRow* outputs() const { return staged_.inputs(); }
 
-  /// Columns of in_proj have been computed: bias, convolution and time steps.
+  /// Columns of in_proj have been computed: convolution and time steps.
   void finish_projection(Columns columns) {
     const int stride = shape_.projected();
-    for (int i = 0; i < rows() && weights_.in_bias != nullptr; ++i) {
-      vector_.add(weights_.in_bias + columns.begin, columns.end - columns.begin, row(i) + columns.begin);
-    }
     const Columns convolved = overlap(columns, {shape_.inner(), shape_.inner() + shape_.channels()});
     convolve_columns(context_, weights_.conv, projected_ + shape_.inner(), stride, states_,
                      {convolved.begin - shape_.inner(), convolved.end - shape_.inner()});
@@ -66,24 +63,20 @@ class Mixer {
     }
   }
 
-  /// Pieces of a row for which gate and norm are computed at once: whole groups, of the norm and of out_proj.
-  int pieces() const { return shape_.inner() / piece(); }
-  void gate_and_normalize(int i, int index) {
-    const int begin = index * piece();
-    float* out = staged_.row(i);
-    vector_.swiglu(row(i) + begin, row(i) + shape_.inner() + begin, piece(), out + begin);
-    for (int group = begin; group < begin + piece(); group += group_width()) {
-      vector_.rms_norm(out + group, group_width(), weights_.norm + group, weights_.norm_eps, out + group);
-    }
-    staged_.finish(i, begin, begin + piece());
+  /// Gate and norm of one group of outputs.
+  void gate_and_normalize(int i, int group) {
+    const int width = shape_.inner() / shape_.groups;
+    const int begin = group * width;
+    float* out = staged_.row(i) + begin;
+    vector_.swiglu(row(i) + begin, row(i) + shape_.inner() + begin, width, out);
+    vector_.rms_norm(out, width, weights_.norm + begin, weights_.norm_eps, out);
+    staged_.finish(i, begin, begin + width);
   }
 
  private:
   int rows() const { return static_cast<int>(states_.size()); }
   float* row(int i) { return projected_ + std::int64_t{i} * shape_.projected(); }
   int dt_column() const { return shape_.inner() + shape_.channels(); }
-  int group_width() const { return shape_.inner() / shape_.groups; }
-  int piece() const { return std::lcm(group_width(), staged_.unit()); }
 
   const Context& context_;
   const VectorKernels& vector_;
@@ -104,38 +97,35 @@ void mamba2(const Context& context, const Mamba2Shape& shape, const Mamba2Weight
   if (states.empty()) return;
   const Workspace::Mark mark(workspace);
   const auto rows = static_cast<int>(states.size());
-  const int hidden = weights.out_proj.rows;
   Mixer mixer(context, shape, weights, states, workspace);
   PreparedInputs prepared(context, x, rows, weights.in_proj.cols, workspace);
-  const ProductPhase::Part in_part{&weights.in_proj, prepared.for_weights(weights.in_proj.format), 0};
-  const ProductPhase in_products(context, {&in_part, 1}, rows, mixer.projected(), shape.projected(), workspace);
-  const ProductPhase::Part out_part{&weights.out_proj, mixer.outputs(), 0};
-  const ProductPhase out_products(context, {&out_part, 1}, rows, y, hidden, workspace);
+  const Product in{.weights = &weights.in_proj,
+                   .x = prepared.for_weights(weights.in_proj.format),
+                   .y = output_rows(mixer.projected(), rows, shape.projected(), workspace),
+                   .inputs = rows};
+  const Product out{.weights = &weights.out_proj,
+                    .x = mixer.outputs(),
+                    .y = output_rows(y, rows, weights.out_proj.rows, workspace),
+                    .inputs = rows};
+  const ProductPhase in_products(context, {&in, 1}, workspace);
+  const ProductPhase out_products(context, {&out, 1}, workspace);
 
   const auto project = [&](std::int64_t begin, std::int64_t end) {
-    for (; begin < end; ++begin) mixer.finish_projection(in_products.compute(begin));
+    in_products.compute(begin, end, [&](std::size_t, int first, int last) { mixer.finish_projection({first, last}); });
   };
   const auto scan = [&](std::int64_t begin, std::int64_t end) {
     for (; begin < end; ++begin) mixer.scan(static_cast<int>(begin));
   };
   const auto normalize = [&](std::int64_t begin, std::int64_t end) {
     for (; begin < end; ++begin) {
-      mixer.gate_and_normalize(static_cast<int>(begin / mixer.pieces()), static_cast<int>(begin % mixer.pieces()));
+      mixer.gate_and_normalize(static_cast<int>(begin / shape.groups), static_cast<int>(begin % shape.groups));
     }
   };
-  const auto output = [&](std::int64_t begin, std::int64_t end) {
-    for (; begin < end; ++begin) {
-      const Columns columns = out_products.compute(begin);
-      for (int i = 0; i < rows && weights.out_bias != nullptr; ++i) {
-        context.isa.vector->add(weights.out_bias + columns.begin, columns.end - columns.begin,
-                                y + std::int64_t{i} * hidden + columns.begin);
-      }
-    }
-  };
-  const std::array<ThreadTeam::Phase, 4> phases{{{in_products.claims(), 1, project},
+  const auto output = [&](std::int64_t begin, std::int64_t end) { out_products.compute(begin, end); };
+  const std::array<ThreadTeam::Phase, 4> phases{{{in_products.units(), in_products.grain(), project},
                                                  {shape.heads, 1, scan},
-                                                 {std::int64_t{rows} * mixer.pieces(), 1, normalize},
-                                                 {out_products.claims(), 1, output}}};
+                                                 {std::int64_t{rows} * shape.groups, 1, normalize},
+                                                 {out_products.units(), out_products.grain(), output}}};
   context.team.parallel_phases(phases);
 }
 

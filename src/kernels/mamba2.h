@@ -26,8 +26,7 @@ struct Mamba2Shape {
 
 /// Weights of one layer; all pointers are kept alive by the caller.
 struct Mamba2Weights {
-  MatrixView in_proj;              // [projected, hidden]
-  const float* in_bias = nullptr;  // [projected], or null
+  MatrixView in_proj;  // [projected, hidden]
   CausalConv conv;
   const float* dt_bias = nullptr;  // [heads]
   const float* a_log = nullptr;    // [heads]: A = -e^a_log
@@ -36,8 +35,7 @@ struct Mamba2Weights {
   float dt_high = std::numeric_limits<float>::infinity();
   const float* norm = nullptr;  // [inner]
   float norm_eps = 0.0F;
-  MatrixView out_proj;              // [hidden, inner]
-  const float* out_bias = nullptr;  // [hidden], or null
+  MatrixView out_proj;  // [hidden, inner]
 };
 
 /// y [rows, hidden] for x [rows, hidden], where row i is of the sequence whose state is states[i]; rows =

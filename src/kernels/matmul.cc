@@ -18,17 +18,14 @@ void matmul(const Context& context, const float* x, int rows, std::span<const Pr
             Workspace& workspace) {
   if (projections.empty() || rows == 0) return;
   const Workspace::Mark mark(workspace);
-  const auto inputs = static_cast<std::size_t>(rows);
   PreparedInputs prepared(context, x, rows, projections[0].weights->cols, workspace);
   const auto products = workspace.take<Product>(projections.size());
   for (std::size_t p = 0; p < projections.size(); ++p) {
     const Projection& projection = projections[p];
     assert(projection.weights->cols == projections[0].weights->cols && projection.stride >= projection.weights->rows);
-    const auto y = workspace.take<float*>(inputs);
-    for (std::size_t i = 0; i < inputs; ++i) y[i] = projection.y + static_cast<std::int64_t>(i) * projection.stride;
     products[p] = {.weights = projection.weights,
                    .x = prepared.for_weights(projection.weights->format),
-                   .y = y.data(),
+                   .y = output_rows(projection.y, rows, projection.stride, workspace),
                    .inputs = rows};
   }
   run_products(context, products, workspace);

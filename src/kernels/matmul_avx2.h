@@ -22,6 +22,9 @@ namespace {
 /// From this many inputs on, a row block is unpacked once into a tile; below, each input unpacks it in registers.
 constexpr int kTileInputs = 4;
 
+/// Bytes that a row is prefetched into L1 before they are read: a few groups, so that the L2 cache has time to answer.
+constexpr int kAheadInRow = 256;
+
 /// Groups whose scales are converted at once.
 constexpr int kScaleTile = 64;
 
@@ -29,8 +32,9 @@ constexpr int kScaleTile = 64;
 /// kRowBlock rows; what the repetitions compute is not stored.
 ///
 /// Prefetches follow the memory line by line, although the rows of a block are read side by side, and go to L2: so
-/// the hardware prefetchers recognise a stream, and L1 has too few miss buffers to hide the latency of memory. Beyond
-/// the matrix they do no harm. They are forced inline because gcc drops calls of functions that only prefetch.
+/// the hardware prefetchers recognise a stream, and L1 has too few miss buffers to hide the latency of memory. From
+/// there, where eight rows are too many streams for the hardware, a row's own prefetches bring its lines to L1. Beyond
+/// the matrix all of them do no harm. They are forced inline because gcc drops calls of functions that only prefetch.
 struct BlockRows {
   const std::byte* codes[kRowBlock];
   const std::byte* scales[kRowBlock];
@@ -49,14 +53,17 @@ struct BlockRows {
     // A block and a page ahead: the first lines of the last rows are needed soon after the last lines of the block
     // before. Scales are few, and all of them are needed at once: two blocks ahead.
     codes_ahead = codes[0] + kRowBlock * weights.row_stride + 4096;
-    scales_ahead = 2 * kRowBlock / rows_per_scale(weights.format) * weights.scale_stride;
+    scales_ahead = scale_row(weights, 2 * kRowBlock) * weights.scale_stride;
   }
 
-  /// For the time that bytes [begin, end) of every row take.
-  [[gnu::always_inline]] void prefetch_codes(int64_t begin, int64_t end) const {
-    for (int64_t line = kRowBlock * begin; line < kRowBlock * end; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(codes_ahead + line), _MM_HINT_T1);
-    }
+  /// For the time that bytes [begin, begin + count) of every row take.
+  [[gnu::always_inline]] void prefetch_codes(int64_t begin, int count) const {
+    const auto* ahead = reinterpret_cast<const char*>(codes_ahead + kRowBlock * begin);
+    for (int line = 0; line < kRowBlock * count; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T1);
+  }
+  /// For when byte `offset` of row r is read.
+  [[gnu::always_inline]] void prefetch_row(int r, int64_t offset) const {
+    _mm_prefetch(reinterpret_cast<const char*>(codes[r] + offset + kAheadInRow), _MM_HINT_T0);
   }
   [[gnu::always_inline]] void prefetch_scales(const std::byte* const (&rows)[kRowBlock], int64_t begin,
                                               int64_t end) const {

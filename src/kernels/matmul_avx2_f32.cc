@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/matmul_avx2.h"
+#include "kernels/matmul_avx2_fp8.h"
 #include "kernels/matmul_dequantize.h"
 #include "kernels/vector_lanes_avx2.h"
 
@@ -77,41 +78,18 @@ struct E2m1 {
   }
 };
 
-/// E4M3 codes, sixteen at once. As f16 numbers they are too small by 2^8, which the scale makes good if it is folded,
-/// that is, multiplied by kE4m3InF16 beforehand; scales near the end of the range of f32 would become infinite by it.
+/// E4M3 codes; see matmul_avx2_fp8.h for how they are decoded.
 struct E4m3 {
   static constexpr bool kGrouped = true;
   static constexpr bool kRagged = false;
-
-  template <bool kFolded>
-  static void decode(const std::byte* codes, int64_t column, __m256 scale, __m256 (&w)[2]) {
-    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + column));
-    const __m256i shifted = _mm256_slli_epi16(_mm256_cvtepi8_epi16(sixteen), 7);
-    const __m256i half = _mm256_and_si256(shifted, _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
-    w[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(half));
-    w[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
-    for (__m256& eight : w) eight = mul(kFolded ? eight : mul(eight, splat(kE4m3InF16)), scale);
-  }
 };
 
-/// E4M3 with scales of blocks: products are rounded to bf16. The last group of a row may be any number of columns.
+/// E4M3 with scales of blocks. The last group of a row may be any number of columns.
 struct Fp8Block {
   static constexpr bool kGrouped = true;
   static constexpr bool kRagged = true;
-
-  template <bool kFolded>
-  static void decode(const std::byte* codes, int64_t column, __m256 scale, __m256 (&w)[2]) {
-    E4m3::decode<kFolded>(codes, column, scale, w);
-    for (__m256& eight : w) {
-      const __m256i bits = _mm256_castps_si256(eight);
-      const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-      const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
-      eight = _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32(static_cast<int>(0xFFFF0000U))));
-    }
-  }
 };
 
-/// Whether weights are decoded sixteen at once.
 template <typename Weights>
 constexpr bool kIsFp8 = std::is_same_v<Weights, E4m3> || std::is_same_v<Weights, Fp8Block>;
 
@@ -139,32 +117,41 @@ struct TileScales {
     }
   }
 
+  /// Whether the magnitudes of the scales of `count` groups are in [low, high).
+  bool within(int count, float low, float high) const {
+    const auto* scales = reinterpret_cast<const __m256*>(scale);
+    const __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+    for (int g = 0; g < count; ++g) {
+      const __m256 magnitude = _mm256_and_ps(scales[g], bits);
+      const __m256 above = _mm256_cmp_ps(magnitude, splat(low), _CMP_GE_OQ);
+      const __m256 below = _mm256_cmp_ps(magnitude, splat(high), _CMP_LT_OQ);
+      if (_mm256_movemask_ps(_mm256_and_ps(above, below)) != 0xFF) return false;
+    }
+    return true;
+  }
+
   /// Multiplies the scales of `count` groups by kE4m3InF16, unless one of them is too large for it or NaN.
   bool fold(int count) {
+    if (!within(count, 0.0F, 0x1p119F)) return false;
     auto* scales = reinterpret_cast<__m256*>(scale);
-    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
-    for (int g = 0; g < count; ++g) {
-      const __m256 small = _mm256_cmp_ps(_mm256_and_ps(scales[g], magnitude), splat(0x1p119F), _CMP_LT_OQ);
-      if (_mm256_movemask_ps(small) != 0xFF) return false;
-    }
     for (int g = 0; g < count; ++g) scales[g] = mul(scales[g], splat(kE4m3InF16));
     return true;
   }
 };
 
 // Decoded weights are visited column by column: visit.columns(column, count) announces the next columns of all rows, at
-// most sixteen, then visit(r, v, w) brings the v-th eight of them of row r.
+// most 32, then visit(r, v, w) brings the v-th eight of them of row r.
 
 /// sums[r] += weights times x.
 struct AddProducts {
   __m256 (&sums)[kRowBlock];
   const float* x;
-  __m256 columns_of_x[2];
+  __m256 columns_of_x[4];
 
   [[gnu::always_inline]] void columns(int column, int count) {
-    columns_of_x[0] = count < kLanes ? load_part(x + column, count) : load(x + column);
-    if (count > kLanes) {
-      columns_of_x[1] = count < 2 * kLanes ? load_part(x + column + kLanes, count - kLanes) : load(x + column + kLanes);
+    for (int v = 0; v * kLanes < count; ++v) {
+      const float* at = x + column + v * kLanes;
+      columns_of_x[v] = count - v * kLanes < kLanes ? load_part(at, count - v * kLanes) : load(at);
     }
   }
   [[gnu::always_inline]] void operator()(int r, int v, __m256 w) {
@@ -183,34 +170,34 @@ struct KeepTile {
   void operator()(int r, int v, __m256 w) { tile[vector + v][r] = w; }
 };
 
-/// Columns [first, stop) of the group whose scales are `scales`.
-template <typename Weights, bool kFolded, typename Visit>
-[[gnu::always_inline]] inline void decode_fp8_group(const BlockRows& rows, const float (&scales)[kRowBlock], int first,
-                                                    int stop, Visit& visit) {
+/// Columns [first, stop), all of one group.
+template <bool kRagged, typename Decoder, typename Visit>
+[[gnu::always_inline]] inline void decode_fp8_group(const BlockRows& rows, const Decoder& decoder, int first, int stop,
+                                                    Visit& visit) {
+  constexpr int kTogether = Decoder::kVectors * kLanes;
   int column = first;
-  for (; column + 2 * kLanes <= stop; column += 2 * kLanes) {
-    visit.columns(column, 2 * kLanes);
+  for (; column + kTogether <= stop; column += kTogether) {
+    visit.columns(column, kTogether);
 #pragma GCC unroll 8
     for (int r = 0; r < kRowBlock; ++r) {
-      __m256 w[2];
-      Weights::template decode<kFolded>(rows.codes[r], column, splat(scales[r]), w);
-      visit(r, 0, w[0]);
-      visit(r, 1, w[1]);
+      __m256 w[Decoder::kVectors];
+      decoder.decode(rows.codes[r] + column, r, w);
+      for (int v = 0; v < Decoder::kVectors; ++v) visit(r, v, w[v]);
     }
   }
-  if constexpr (Weights::kRagged) {
+  if constexpr (kRagged) {
     const int rest = stop - column;
     if (rest <= 0) return;
     visit.columns(column, rest);
 #pragma GCC unroll 8
     for (int r = 0; r < kRowBlock; ++r) {  // the last columns, filled up with zeros
-      std::byte last[2 * kLanes] = {};
+      std::byte last[kTogether] = {};
       memcpy(last, rows.codes[r] + column, static_cast<size_t>(rest));
-      __m256 w[2];
-      Weights::template decode<kFolded>(last, 0, splat(scales[r]), w);
-      // Masked, since a zero times an infinite scale is none.
-      visit(r, 0, _mm256_and_ps(w[0], _mm256_castsi256_ps(lane_mask(rest))));
-      if (rest > kLanes) visit(r, 1, _mm256_and_ps(w[1], _mm256_castsi256_ps(lane_mask(rest - kLanes))));
+      __m256 w[Decoder::kVectors];
+      decoder.decode(last, r, w);
+      for (int v = 0; v * kLanes < rest; ++v) {  // masked, since a zero times an infinite scale is none
+        visit(r, v, _mm256_and_ps(w[v], _mm256_castsi256_ps(lane_mask(rest - v * kLanes))));
+      }
     }
   }
 }
@@ -222,7 +209,7 @@ template <typename Weights, typename Visit>
   if constexpr (!Weights::kGrouped) {
     int column = begin;
     for (; column + kLanes <= end; column += kLanes) {
-      rows.prefetch_codes(int64_t{column} * Weights::kElement, int64_t{column + kLanes} * Weights::kElement);
+      rows.prefetch_codes(int64_t{column} * Weights::kElement, kLanes * Weights::kElement);
       visit.columns(column, kLanes);
 #pragma GCC unroll 8
       for (int r = 0; r < kRowBlock; ++r) visit(r, 0, Weights::decode(rows.codes[r], column));
@@ -243,20 +230,28 @@ template <typename Weights, typename Visit>
     const int groups = (end - begin + group - 1) / group;
     TileScales tile;
     tile.convert(weights, rows, begin / group, groups);
-    bool folded = false;
-    if constexpr (kIsFp8<Weights>) folded = tile.fold(groups);
-    if constexpr (Weights::kRagged) {
-      for (int g = 0; g < groups && !folded; ++g) with_plain_nans(tile.scale[g]);
+    bool fast = false;  // for scales as they are: folded, or tables
+    if constexpr (std::is_same_v<Weights, E4m3>) fast = tile.fold(groups);
+    if constexpr (std::is_same_v<Weights, Fp8Block>) {
+      const bool shared = rows.scales[0] == rows.scales[kRowBlock - 1];
+      fast = shared && tile.within(groups, TabledE4m3::kLowest, TabledE4m3::kHighest);
+      for (int g = 0; g < groups && !fast; ++g) with_plain_nans(tile.scale[g]);
     }
     for (int g = 0; g < groups; ++g) {
       const int first = begin + g * group;
       const int stop = first + group < end ? first + group : end;
-      rows.prefetch_codes(int64_t{first} * bits / 8, int64_t{stop} * bits / 8);
-      if constexpr (kIsFp8<Weights>) {
-        if (folded) {
-          decode_fp8_group<Weights, true>(rows, tile.scale[g], first, stop, visit);
+      rows.prefetch_codes(int64_t{first} * bits / 8, (stop - first) * bits / 8);
+      if constexpr (std::is_same_v<Weights, E4m3>) {
+        if (fast) {
+          decode_fp8_group<false>(rows, ScaledE4m3<true>{tile.scale[g]}, first, stop, visit);
         } else {
-          decode_fp8_group<Weights, false>(rows, tile.scale[g], first, stop, visit);
+          decode_fp8_group<false>(rows, ScaledE4m3<false>{tile.scale[g]}, first, stop, visit);
+        }
+      } else if constexpr (std::is_same_v<Weights, Fp8Block>) {
+        if (fast) {
+          decode_fp8_group<true>(rows, TabledE4m3(tile.scale[g][0]), first, stop, visit);
+        } else {
+          decode_fp8_group<true>(rows, RoundedE4m3{tile.scale[g]}, first, stop, visit);
         }
       } else {
         for (int column = first; column < stop; column += kLanes) {
@@ -329,15 +324,16 @@ void decode_row(const MatrixView& weights, int row, int first, int count, float*
     const int group = weights.format.group;
     for (int begin = first; begin < end; begin += group) {
       const int stop = begin + group < end ? begin + group : end;
-      float scale = group_scale(weights, row, begin / group);
+      const float scale = group_scale(weights, row, begin / group);
       if constexpr (kIsFp8<Weights>) {
-        if (scale != scale) scale = __builtin_nanf("");
+        using Decoder = std::conditional_t<std::is_same_v<Weights, E4m3>, ScaledE4m3<false>, RoundedE4m3>;
+        const float scales[kRowBlock] = {scale != scale ? __builtin_nanf("") : scale};
         for (int column = begin; column < stop; column += 2 * kLanes) {
           std::byte last[2 * kLanes] = {};
           const int rest = stop - column < 2 * kLanes ? stop - column : 2 * kLanes;
           memcpy(last, codes + column, static_cast<size_t>(rest));
           __m256 eight[2];
-          Weights::template decode<false>(last, 0, splat(scale), eight);
+          Decoder{scales}.decode(last, 0, eight);
           store_part(w + (column - first), eight[0], rest < kLanes ? rest : kLanes);
           if (rest > kLanes) store_part(w + (column - first) + kLanes, eight[1], rest - kLanes);
         }

@@ -50,6 +50,7 @@ template <typename Codes, int kChunks, bool kGuarded>
                                                   __m256i (&products)[kRowBlock]) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRowBlock; ++r) {
+    rows.prefetch_row(r, offset);
     products[r] = row_products<Codes, kChunks, kGuarded>(rows.codes[r] + offset, bytes, x);
     finish(products[r]);
   }
@@ -71,7 +72,7 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
       const int g = tile + in_tile;
       const int16_t* codes = x.codes + int64_t{g} * kGroup;
       const int64_t offset = int64_t{g} * kGroupBytes;
-      rows.prefetch_codes(offset, offset + kPieces * kGroupBytes);
+      rows.prefetch_codes(offset, kPieces * kGroupBytes);
       __m256i planes[kChunks][Codes::kPlanes];
       for (int c = 0; c < kChunks; ++c) {
         for (int p = 0; p < Codes::kPlanes; ++p) {

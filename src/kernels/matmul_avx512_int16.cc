@@ -101,6 +101,7 @@ template <typename Codes, int kGroup, bool kGuarded>
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRowBlock; ++r) {
+    rows.prefetch_row(r, offset);
     const std::byte* at = rows.codes[r] + offset;
     __m256i weights[kCount * Codes::kPlanes];
     for (int c = 0; c < kCount; ++c) {
@@ -125,7 +126,7 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
     const auto multiply_groups = [&](int in_tile, __m256i(&acc)[kRowBlock]) __attribute__((always_inline)) {
       const int g = tile + in_tile;
       const int64_t offset = int64_t{g} * C::kGroupBytes;
-      rows.prefetch_codes(offset, offset + C::kBytes);
+      rows.prefetch_codes(offset, C::kBytes);
       Split split[C::kCount][Codes::kPlanes];
       load_split<Codes, kGroup>(x.codes + int64_t{g} * kGroup, split);
       const int left = (groups - g) * C::kGroupBytes;

@@ -1,6 +1,7 @@
 #include "kernels/matmul_inputs.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <iterator>
 
@@ -12,14 +13,63 @@ constexpr int kGrain = 16384;
 
 }  // namespace
 
-bool uses_int16(const Context& context, const Format& format) {
-  return context.activations == ActivationKind::int16 && has_int16_path(format);
+ActivationLayout layout_for(const Context& context, const Format& format) {
+  const bool int16 = context.activations == ActivationKind::int16 && has_int16_path(format);
+  return int16 ? context.isa.matmul->layout(format) : ActivationLayout{};
+}
+
+RoundedRows::RoundedRows(const Context& context, ActivationLayout layout, int rows, int cols, Workspace& workspace)
+    : kernels_(*context.isa.matmul), layout_(layout), cols_(cols) {
+  if (layout.group == 0) return;
+  assert(cols % layout.group == 0);
+  const auto count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
+  const std::size_t groups = count / static_cast<std::size_t>(layout.group);
+  codes_ = workspace.take<std::int16_t>(count + kActivationSlack).data();
+  scales_ = workspace.take<float>(groups).data();
+  sums_ = workspace.take<float>(groups).data();
+}
+
+void RoundedRows::round(int i, const float* x, int begin, int end) const {
+  if (layout_.group == 0) return;
+  assert(begin % layout_.group == 0 && end % layout_.group == 0);
+  const std::int64_t at = i * cols_ + begin;
+  const std::int64_t group = at / layout_.group;
+  kernels_.quantize(x + begin, end - begin, layout_, codes_ + at, scales_ + group, sums_ + group);
+}
+
+InputRow RoundedRows::row(int i, const float* x) const {
+  if (layout_.group == 0) return {x};
+  const std::int64_t at = i * cols_;
+  return {x, codes_ + at, scales_ + at / layout_.group, sums_ + at / layout_.group};
+}
+
+StagedRows::StagedRows(const Context& context, const MatrixView& weights, int rows, Workspace& workspace)
+    : cols_(weights.cols),
+      values_(workspace.take<float>(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols_)).data()),
+      rounded_(context, layout_for(context, weights.format), rows, cols_, workspace),
+      inputs_(workspace.take<InputRow>(static_cast<std::size_t>(rows)).data()) {
+  for (int i = 0; i < rows; ++i) inputs_[i] = rounded_.row(i, row(i));
+  if (rounded_.group() == 0) return;
+  finished_ = workspace.take<int>(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols_ / rounded_.group()));
+  std::fill(finished_.begin(), finished_.end(), 0);
+}
+
+void StagedRows::finish(int i, int begin, int end) {
+  const int group = rounded_.group();
+  if (group == 0) return;
+  while (begin < end) {
+    const int index = begin / group;
+    const int stop = std::min(end, (index + 1) * group);
+    int& finished = finished_[static_cast<std::size_t>(i * std::int64_t{cols_ / group} + index)];
+    // What others wrote before they counted it is seen by whoever counts last.
+    const int before = std::atomic_ref(finished).fetch_add(stop - begin, std::memory_order_acq_rel);
+    if (before + stop - begin == group) rounded_.round(i, row(i), index * group, (index + 1) * group);
+    begin = stop;
+  }
 }
 
 const InputRow* PreparedInputs::for_weights(const Format& format) {
-  // Group 0 stands for the f32 path, which takes the rows as they are.
-  const ActivationLayout layout =
-      uses_int16(context_, format) ? context_.isa.matmul->layout(format) : ActivationLayout{};
+  const ActivationLayout layout = layout_for(context_, format);
   for (int i = 0; i < count_; ++i) {
     if (prepared_[i].layout == layout) return prepared_[i].rows;
   }
@@ -30,21 +80,11 @@ const InputRow* PreparedInputs::for_weights(const Format& format) {
 
 const InputRow* PreparedInputs::prepare(ActivationLayout layout) {
   const auto rows = workspace_.take<InputRow>(static_cast<std::size_t>(rows_));
-  for (int i = 0; i < rows_; ++i) rows[static_cast<std::size_t>(i)] = {row(i)};
+  const RoundedRows rounded(context_, layout, rows_, cols_, workspace_);
+  for (int i = 0; i < rows_; ++i) rows[static_cast<std::size_t>(i)] = rounded.row(i, row(i));
   if (layout.group == 0) return rows.data();
-
-  assert(cols_ % layout.group == 0);
-  const std::int64_t groups = cols_ / layout.group;
-  auto* codes =
-      workspace_.take<std::int16_t>(static_cast<std::size_t>(std::int64_t{rows_} * cols_ + kActivationSlack)).data();
-  auto* scales = workspace_.take<float>(static_cast<std::size_t>(rows_ * groups)).data();
-  auto* sums = workspace_.take<float>(static_cast<std::size_t>(rows_ * groups)).data();
   context_.team.parallel_for(rows_, std::max(1, kGrain / cols_), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const float* x = row(i);
-      context_.isa.matmul->quantize(x, cols_, layout, codes + i * cols_, scales + i * groups, sums + i * groups);
-      rows[static_cast<std::size_t>(i)] = {x, codes + i * cols_, scales + i * groups, sums + i * groups};
-    }
+    for (; begin < end; ++begin) rounded.round(static_cast<int>(begin), row(begin), 0, cols_);
   });
   return rows.data();
 }

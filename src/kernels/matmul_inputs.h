@@ -9,8 +9,55 @@
 
 namespace sluice::kernels {
 
-/// Whether weights of `format` meet int16 activations in this context; else f32.
-bool uses_int16(const Context& context, const Format& format);
+/// The layout that weights of `format` ask for in this context; group 0 stands for f32 activations.
+ActivationLayout layout_for(const Context& context, const Format& format);
+
+/// Memory for int16 rows [rows, cols]; it is the workspace's, and the caller holds the Mark.
+class RoundedRows {
+ public:
+  /// `layout` of group 0 stands for f32 activations: there is nothing to round.
+  RoundedRows(const Context& context, ActivationLayout layout, int rows, int cols, Workspace& workspace);
+
+  /// Columns that are rounded together, or 0: there is nothing to round.
+  int group() const { return layout_.group; }
+
+  /// Rounds columns [begin, end), whole groups, of row i, whose values are x [cols].
+  void round(int i, const float* x, int begin, int end) const;
+
+  /// Row i, whose values are x [cols].
+  InputRow row(int i, const float* x) const;
+
+ private:
+  const MatmulKernels& kernels_;
+  ActivationLayout layout_;  // group 0: f32
+  std::int64_t cols_;
+  std::int16_t* codes_ = nullptr;
+  float* scales_ = nullptr;
+  float* sums_ = nullptr;
+};
+
+/// Input rows of a product that an earlier phase of the same dispatch computes, piece by piece, on any threads: whoever
+/// completes a group also rounds it. Memory as above.
+class StagedRows {
+ public:
+  StagedRows(const Context& context, const MatrixView& weights, int rows, Workspace& workspace);
+
+  /// [cols] values to fill.
+  float* row(int i) { return values_ + std::int64_t{i} * cols_; }
+
+  /// Says that columns [begin, end) of row i hold their values. Every column once.
+  void finish(int i, int begin, int end);
+
+  /// [rows], complete once every column is finished.
+  const InputRow* inputs() const { return inputs_; }
+
+ private:
+  int cols_;
+  float* values_;
+  RoundedRows rounded_;
+  InputRow* inputs_;
+  std::span<int> finished_;  // columns of each group, row after row
+};
 
 /// x [rows, cols], rounded to int16 at most once for each layout that the weights ask for. Its memory is the
 /// workspace's: the caller holds the Mark. Rounding many rows is a dispatch of its own.

@@ -44,7 +44,7 @@ struct InputRow {
 inline constexpr int kActivationSlack = 128;
 
 struct MatmulKernels {
-  /// The layout that int16_block wants for weights of `format`, a format for which `uses_int16` holds.
+  /// The layout that int16_block wants for weights of `format`, a format for which has_int16_path holds.
   ActivationLayout (*layout)(const Format& format);
 
   /// Rounds x [cols] to int16 codes with one scale per group (docs/arithmetic.md).

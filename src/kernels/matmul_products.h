@@ -1,4 +1,4 @@
-// How one dispatch is shared out: any number of matrix products, cut into row blocks.
+// How one dispatch, or a phase of one, is shared out: any number of matrix products, cut into row blocks.
 #pragma once
 
 #include <optional>
@@ -23,16 +23,35 @@ struct Product {
   const InputRow* gate_x = nullptr;  // x in the layout of `gate`
 };
 
-/// y[i][r] = W[row + r] x[i], plus bias[row + r] if there is one, for one row block; rows <= kRowBlock, inputs <=
-/// kMaxInputs, all inputs prepared for the format of `weights`.
-void multiply_block(const Context& context, const MatrixView& weights, int row, int rows, const InputRow* x,
-                    float* const* y, int inputs);
+/// The rows of an output [rows, *], `stride` floats apart, as a Product takes them.
+float** output_rows(float* y, int rows, std::int64_t stride, Workspace& workspace);
 
-/// How many of `units` parts of some work, each of which reads `unit_bytes` of weights that follow those of the part
-/// before, one worker claims at once.
-std::int64_t claim_grain(const Context& context, std::int64_t units, std::int64_t unit_bytes);
+/// Products as one phase of a dispatch, cut into units of kRowBlock outputs of one product, or what is left of it.
+/// Neither the cut nor the order changes a bit of the result.
+class ProductPhase {
+ public:
+  /// `products` stay where they are while the phase is used; memory is the workspace's, and the caller holds the Mark.
+  ProductPhase(const Context& context, std::span<const Product> products, Workspace& workspace);
 
-/// Computes all products in one dispatch. Neither the cut nor the order changes a bit of the result.
+  std::int64_t units() const { return ends_.empty() ? 0 : ends_.back(); }
+  /// How many units, whose weights follow each other, a worker claims at once.
+  std::int64_t grain() const;
+
+  /// Computes units [begin, end). done(p, first, last) follows each stretch of one product: outputs [first, last) of
+  /// products[p] have their values, for all inputs.
+  void compute(std::int64_t begin, std::int64_t end,
+               FunctionRef<void(std::size_t product, int first, int last)> done) const;
+  void compute(std::int64_t begin, std::int64_t end) const {
+    compute(begin, end, [](std::size_t, int, int) {});
+  }
+
+ private:
+  const Context& context_;
+  std::span<const Product> products_;
+  std::span<std::int64_t> ends_;  // ends_[p]: units of products 0..p
+};
+
+/// Computes all products in one dispatch.
 void run_products(const Context& context, std::span<const Product> products, Workspace& workspace);
 
 }  // namespace sluice::kernels

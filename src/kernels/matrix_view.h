@@ -45,9 +45,11 @@ inline MatrixView make_view(const Format& format, int rows, int cols, const std:
           .format = format};
 }
 
-/// Which row of scales row `row` of `view` has.
+/// Which row of scales row `row` of `view` has. (Kernels ask for every row of a block: no division where rows have
+/// scales of their own.)
 constexpr std::int64_t scale_row(const MatrixView& view, std::int64_t row) {
-  return (view.scale_phase + row) / rows_per_scale(view.format);
+  const int shared = rows_per_scale(view.format);
+  return shared == 1 ? row : (view.scale_phase + row) / shared;
 }
 
 /// Rows [first, first + count) of `view`.

@@ -27,10 +27,10 @@ inline constexpr std::size_t kIndexScratchBytes = std::size_t{16} << 20;
 ///
 ///   score_j = sum_h weights_h * max(0, dot(q_h, k_j))
 ///
-/// the later ones on ties, NaN last; all of them if there are no more than that. (Models also scale the scores, which
-/// does not change their order.) The dot is in the fixed 8-lane pattern
-/// and the sum one chain of fma over the heads, so a row's choice does not depend on what it is computed with.
-/// shape: one kv head whose rows are keys only (latent_dim = head_dim).
+/// the later ones on ties; all of them if there are no more than that. (Models also scale the scores, which does not
+/// change their order.) A NaN in a key, or in the query, makes the score NaN, and such positions come last, as in the
+/// reference. The dot is in the fixed 8-lane pattern and the sum one chain of fma over the heads, so a row's choice
+/// does not depend on what it is computed with. shape: one kv head whose rows are keys only (latent_dim = head_dim).
 void select_positions(const Context& context, const KvShape& shape, int heads, int top_k,
                       std::span<const IndexRow> rows, Workspace& workspace);
 

@@ -111,12 +111,15 @@ class Door {
 /// How far a region is in one of its phases.
 class Progress {
  public:
-  /// Computes chunks for as long as there are any that nobody has claimed.
-  void take_part(const ThreadTeam::Phase& phase) {
-    for (std::int64_t begin; (begin = next_.fetch_add(phase.grain, std::memory_order_relaxed)) < phase.count;) {
-      const std::int64_t end = std::min(begin + phase.grain, phase.count);
+  /// Computes chunks for as long as there are any that nobody has claimed, as one of `workers`.
+  void take_part(const ThreadTeam::Phase& phase, int workers) {
+    std::int64_t begin = next_.load(std::memory_order_relaxed);
+    while (begin < phase.count) {
+      const std::int64_t end = begin + chunk(phase, phase.count - begin, workers);
+      if (!next_.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
       phase.body(begin, end);
       if (done_.fetch_add(end - begin, std::memory_order_acq_rel) + end - begin == phase.count) complete_.increment();
+      begin = next_.load(std::memory_order_relaxed);
     }
   }
 
@@ -126,6 +129,12 @@ class Progress {
   }
 
  private:
+  /// Towards the end chunks are smaller, so that the workers end together: half of a fair share of what is left.
+  static std::int64_t chunk(const ThreadTeam::Phase& phase, std::int64_t left, int workers) {
+    const std::int64_t smallest = std::max<std::int64_t>(1, phase.grain / 4);
+    return std::min(left, std::clamp(left / (2 * workers), smallest, phase.grain));
+  }
+
   alignas(kLine) std::atomic<std::int64_t> next_{0};  // first index that nobody has claimed
   alignas(kLine) std::atomic<std::int64_t> done_{0};  // indices computed
   WaitWord complete_;                                 // 1 when all are
@@ -213,7 +222,7 @@ void ThreadTeam::parallel_phases(std::span<const Phase> phases) noexcept {
   std::array<Progress, kMaxPhases> progress;
   const auto work = [&](int) {
     for (std::size_t i = 0; i < phases.size(); ++i) {
-      progress[i].take_part(phases[i]);
+      progress[i].take_part(phases[i], state_->size);
       if (i + 1 < phases.size())
         progress[i].wait(phases[i], state_->spin);  // the end of the last is that of the region
     }

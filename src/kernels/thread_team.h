@@ -53,13 +53,14 @@ class ThreadTeam {
   /// Runs body(worker) once on every worker, 0 <= worker < size(), and returns when all are done.
   void run(FunctionRef<void(int worker)> body) noexcept;
 
-  /// Splits [0, count) into chunks of about `grain` and runs body(begin, end) over them on the whole team; chunks are
-  /// claimed as workers become free, and a worker that another process keeps off its CPU is not waited for. Runs on
-  /// the caller alone when one chunk is enough. The split must not change results: a boundary may fall anywhere.
+  /// Splits [0, count) into chunks of `grain`, towards the end down to a quarter of it, and runs body(begin, end) over
+  /// them on the whole team; chunks are claimed as workers become free, and a worker that another process keeps off its
+  /// CPU is not waited for. Runs on the caller alone when one chunk is enough. The split must not change results: a
+  /// boundary may fall anywhere.
   void parallel_for(std::int64_t count, std::int64_t grain,
                     FunctionRef<void(std::int64_t begin, std::int64_t end)> body) noexcept;
 
-  /// One part of a region: body(begin, end) over [0, count) in chunks of about `grain`. Refers to its body.
+  /// One part of a region: body(begin, end) over [0, count) in chunks as above. Refers to its body.
   struct Phase {
     std::int64_t count;
     std::int64_t grain;

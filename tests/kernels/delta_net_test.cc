@@ -68,9 +68,13 @@ class Layer {
   /// q | k | v | z | b | a
   int projected() const { return shape.channels() + shape.value_width() + 2 * shape.value_heads; }
   TestState new_state() const { return {weights.conv, shape.value_width() * shape.key_dim}; }
-  std::vector<float> inputs(int rows) const {
-    return Random(4).normal(static_cast<std::size_t>(rows) * static_cast<std::size_t>(hidden), 0.5F);
+  void step(const Context& context, const float* x, std::span<const RecurrentState> states, float* y,
+            Workspace& workspace) const {
+    delta_net(context, shape, weights, x, states, y, workspace);
   }
+  Doubles naive(const std::vector<float>& x) const;
+  std::vector<float> unfused(const Context& context, const std::vector<float>& x, TestState& state,
+                             Workspace& workspace) const;
 
   DeltaShape shape;
   int hidden;
@@ -119,16 +123,15 @@ class NaiveDelta {
   Doubles memory_;
 };
 
-/// All rows of one sequence in double precision.
-Doubles naive(const Layer& layer, const std::vector<float>& x) {
-  const auto& [shape, w] = std::tie(layer.shape, layer.weights);
+Doubles Layer::naive(const std::vector<float>& x) const {
+  const DeltaNetWeights& w = weights;
   NaiveDelta rule(shape);
   std::vector<Doubles> history;
   Doubles y;
-  for (auto from = x.begin(); from != x.end(); from += layer.hidden) {
-    Doubles row(static_cast<std::size_t>(layer.projected()));
+  for (auto from = x.begin(); from != x.end(); from += hidden) {
+    Doubles row(static_cast<std::size_t>(projected()));
     for (const ProjectionPart& part : w.in_proj) {
-      const Doubles values = times(part.weights, {from, from + layer.hidden});
+      const Doubles values = times(part.weights, {from, from + hidden});
       std::copy(values.begin(), values.end(), row.begin() + part.column);
     }
     history.push_back(slice(row, 0, shape.channels()));
@@ -155,61 +158,41 @@ Doubles naive(const Layer& layer, const std::vector<float>& x) {
   return y;
 }
 
-class DeltaNetTest : public testing::TestWithParam<const Isa*> {
- protected:
-  std::vector<float> run(const Layer& layer, const Context& context, const std::vector<float>& x, TestState& state,
-                         int at_once) {
-    std::vector<float> y(x.size());
-    const auto width = static_cast<std::size_t>(layer.hidden);
-    const auto step = static_cast<std::size_t>(at_once);
-    for (std::size_t row = 0; row < x.size() / width; row += step) {
-      const std::vector<RecurrentState> states(std::min(step, x.size() / width - row), state.get());
-      delta_net(context, layer.shape, layer.weights, &x[row * width], states, &y[row * width], workspace_);
-    }
-    return y;
+std::vector<float> Layer::unfused(const Context& context, const std::vector<float>& x, TestState& state,
+                                  Workspace& workspace) const {
+  const DeltaNetWeights& w = weights;
+  const int rows = static_cast<int>(x.size()) / hidden;
+  const int stride = projected();
+  const int z = shape.channels(), b = z + shape.value_width(), a = b + shape.value_heads;
+  std::vector<float> columns(static_cast<std::size_t>(rows * stride));
+  std::vector<Projection> in;
+  for (const ProjectionPart& part : w.in_proj)
+    in.push_back({&part.weights, &columns[static_cast<std::size_t>(part.column)], stride});
+  matmul(context, x.data(), rows, in, workspace);
+  const std::vector<RecurrentState> states(static_cast<std::size_t>(rows), state.get());
+  causal_conv(context, w.conv, columns.data(), stride, states);
+  for (int row = 0; row < rows; ++row) {
+    float* at = &columns[static_cast<std::size_t>(row * stride)];
+    sigmoid(context, at + b, shape.value_heads, at + b);
+    decay_gates(context, at + a, 1, shape.value_heads, w.dt_bias, w.a_log);
   }
-
-  /// All rows in dispatches of their own.
-  std::vector<float> unfused(const Layer& layer, const Context& context, const std::vector<float>& x,
-                             TestState& state) {
-    const auto& [shape, w] = std::tie(layer.shape, layer.weights);
-    const int rows = static_cast<int>(x.size()) / layer.hidden;
-    const int stride = layer.projected();
-    const int z = shape.channels(), b = z + shape.value_width(), a = b + shape.value_heads;
-    std::vector<float> projected(static_cast<std::size_t>(rows * stride));
-    std::vector<Projection> in;
-    for (const ProjectionPart& part : w.in_proj)
-      in.push_back({&part.weights, &projected[static_cast<std::size_t>(part.column)], stride});
-    matmul(context, x.data(), rows, in, workspace_);
-    const std::vector<RecurrentState> states(static_cast<std::size_t>(rows), state.get());
-    causal_conv(context, w.conv, projected.data(), stride, states);
-    for (int row = 0; row < rows; ++row) {
-      float* at = &projected[static_cast<std::size_t>(row * stride)];
-      sigmoid(context, at + b, shape.value_heads, at + b);
-      decay_gates(context, at + a, 1, shape.value_heads, w.dt_bias, w.a_log);
-    }
-    std::vector<float> mixed(static_cast<std::size_t>(rows * shape.value_width())), y(x.size());
-    delta_rule(context, shape,
-               {states, projected.data(), stride, &projected[static_cast<std::size_t>(b)], stride,
-                &projected[static_cast<std::size_t>(a)], stride, false},
-               mixed.data());
-    rms_norm(context, mixed.data(), rows * shape.value_heads, shape.value_dim, w.norm, w.norm_eps, mixed.data());
-    for (int row = 0; row < rows; ++row) {
-      float* at = &mixed[static_cast<std::size_t>(row * shape.value_width())];
-      activate(context, Activation::swiglu, &projected[static_cast<std::size_t>(row * stride + z)], at,
-               shape.value_width(), at);
-    }
-    const Projection out{&w.out_proj, y.data(), layer.hidden};
-    matmul(context, mixed.data(), rows, {&out, 1}, workspace_);
-    return y;
+  std::vector<float> mixed(static_cast<std::size_t>(rows * shape.value_width())), y(x.size());
+  delta_rule(context, shape,
+             {states, columns.data(), stride, &columns[static_cast<std::size_t>(b)], stride,
+              &columns[static_cast<std::size_t>(a)], stride, false},
+             mixed.data());
+  rms_norm(context, mixed.data(), rows * shape.value_heads, shape.value_dim, w.norm, w.norm_eps, mixed.data());
+  for (int row = 0; row < rows; ++row) {
+    float* at = &mixed[static_cast<std::size_t>(row * shape.value_width())];
+    activate(context, Activation::swiglu, &columns[static_cast<std::size_t>(row * stride + z)], at, shape.value_width(),
+             at);
   }
+  const Projection out{&w.out_proj, y.data(), hidden};
+  matmul(context, mixed.data(), rows, {&out, 1}, workspace);
+  return y;
+}
 
-  ThreadTeam alone_{1};
-  Context context_{*GetParam(), alone_};
-  Context exact_{*GetParam(), alone_, ActivationKind::f32};
-  Workspace workspace_;
-};
-
+using DeltaNetTest = MixerTest<Layer>;
 INSTANTIATE_TEST_SUITE_P(Isas, DeltaNetTest, testing::ValuesIn(supported_isas()), isa_name);
 
 constexpr Format kAffine{Mode::affine, 4, 64, DType::bf16};
@@ -221,65 +204,15 @@ const Case kCases[] = {{{2, 4, 32, 16}, 128, 4, kAffine, false},
                        {{2, 6, 13, 11}, 20, 3, plain_format(DType::f32), true},
                        {{1, 1, 3, 5}, 7, 1, plain_format(DType::bf16), false}};
 
-TEST_P(DeltaNetTest, MatchesDoublePrecision) {
-  for (const Case& test : kCases) {
-    const Layer layer(test);
-    const auto x = layer.inputs(9);
-    TestState state = layer.new_state();
-    EXPECT_LT(relative_error(run(layer, exact_, x, state, 1), naive(layer, x)), 5e-6) << to_string(test.format);
-    TestState rounded = layer.new_state();
-    EXPECT_LT(relative_error(run(layer, context_, x, rounded, 1), naive(layer, x)), 1e-3) << to_string(test.format);
-  }
-}
+TEST_P(DeltaNetTest, MatchesDoublePrecision) { expect_matches_double_precision<Case>(kCases, 5e-6); }
 
-TEST_P(DeltaNetTest, TheFusedStepHasTheBitsOfItsPieces) {
-  for (const Case& test : kCases) {
-    const Layer layer(test);
-    const auto x = layer.inputs(6);
-    TestState fused = layer.new_state(), apart = layer.new_state();
-    EXPECT_EQ(bits_of(run(layer, context_, x, fused, 1)), bits_of(unfused(layer, context_, x, apart)))
-        << to_string(test.format);
-    EXPECT_EQ(fused.bits(), apart.bits());
-  }
-}
+TEST_P(DeltaNetTest, TheFusedStepHasTheBitsOfItsPieces) { expect_bits_of_its_pieces<Case>(kCases); }
 
-TEST_P(DeltaNetTest, RowsAndThreadsDoNotChangeABit) {
-  for (const Case& test : kCases) {
-    const Layer layer(test);
-    const auto x = layer.inputs(37);  // more than one call of a matrix kernel takes
-    TestState one_by_one = layer.new_state();
-    const auto expected = bits_of(run(layer, context_, x, one_by_one, 1));
-    for (const int threads : {1, 2, 3}) {
-      ThreadTeam team(threads);
-      for (const int at_once : {1, 5, 37}) {
-        TestState state = layer.new_state();
-        EXPECT_EQ(bits_of(run(layer, {*GetParam(), team}, x, state, at_once)), expected)
-            << to_string(test.format) << ", " << threads << " threads, " << at_once << " rows";
-        EXPECT_EQ(state.bits(), one_by_one.bits());
-      }
-    }
-  }
-}
+TEST_P(DeltaNetTest, RowsAndThreadsDoNotChangeABit) { expect_rows_and_threads_change_no_bit<Case>(kCases); }
 
-TEST_P(DeltaNetTest, HasTheBitsOfTheScalarReference) {
-  const Context reference{all_isas().front(), alone_};
-  for (const Case& test : kCases) {
-    const Layer layer(test);
-    const auto x = layer.inputs(5);
-    TestState actual = layer.new_state(), expected = layer.new_state();
-    EXPECT_EQ(bits_of(run(layer, context_, x, actual, 5)), bits_of(run(layer, reference, x, expected, 5)))
-        << to_string(test.format);
-    EXPECT_EQ(actual.bits(), expected.bits());
-  }
-}
+TEST_P(DeltaNetTest, HasTheBitsOfTheScalarReference) { expect_bits_of_scalar_reference<Case>(kCases); }
 
-TEST_P(DeltaNetTest, AStepIsOneDispatch) {
-  const Layer layer(kCases[0]);
-  ThreadTeam team(2);
-  TestState state = layer.new_state();
-  run(layer, {*GetParam(), team}, layer.inputs(1), state, 1);
-  EXPECT_EQ(team.dispatches(), 1U);
-}
+TEST_P(DeltaNetTest, AStepIsOneDispatch) { expect_one_dispatch_a_step(kCases[0]); }
 
 TEST_P(DeltaNetTest, TheDeltaRuleTakesADecayPerChannel) {
   const DeltaShape shape{2, 4, 20, 11};

@@ -32,14 +32,11 @@ class Layer {
     const auto heads = static_cast<std::size_t>(shape.heads);
     conv_ = random.normal(static_cast<std::size_t>(test.taps) * channels, 0.5F);
     conv_bias_ = random.normal(channels, 0.1F);
-    in_bias_ = random.normal(static_cast<std::size_t>(shape.projected()));
-    out_bias_ = random.normal(static_cast<std::size_t>(hidden));
     dt_bias_ = random.normal(heads);
     a_log_ = random.normal(heads, 0.5F);
     d_ = random.normal(heads);
     norm_ = random.normal(static_cast<std::size_t>(shape.inner()));
-    weights.in_proj = in_.view();
-    weights.in_bias = test.biases ? in_bias_.data() : nullptr;
+    weights.in_proj = test.biases ? in_.add_bias(DType::bf16, 5) : in_.view();
     weights.conv = {test.taps, shape.channels(), conv_.data(), test.biases ? conv_bias_.data() : nullptr};
     weights.dt_bias = dt_bias_.data();
     weights.a_log = a_log_.data();
@@ -48,14 +45,17 @@ class Layer {
     weights.dt_high = 2.5F;
     weights.norm = norm_.data();
     weights.norm_eps = 1e-5F;
-    weights.out_proj = out_.view();
-    weights.out_bias = test.biases ? out_bias_.data() : nullptr;
+    weights.out_proj = test.biases ? out_.add_bias(DType::f32, 6) : out_.view();
   }
 
   TestState new_state() const { return {weights.conv, shape.inner() * shape.state}; }
-  std::vector<float> inputs(int rows) const {
-    return Random(4).normal(static_cast<std::size_t>(rows) * static_cast<std::size_t>(hidden), 0.5F);
+  void step(const Context& context, const float* x, std::span<const RecurrentState> states, float* y,
+            Workspace& workspace) const {
+    mamba2(context, shape, weights, x, states, y, workspace);
   }
+  Doubles naive(const std::vector<float>& x) const;
+  std::vector<float> unfused(const Context& context, const std::vector<float>& x, TestState& state,
+                             Workspace& workspace) const;
 
   Mamba2Shape shape;
   int hidden;
@@ -63,18 +63,16 @@ class Layer {
 
  private:
   TestMatrix in_, out_;
-  std::vector<float> conv_, conv_bias_, in_bias_, out_bias_, dt_bias_, a_log_, d_, norm_;
+  std::vector<float> conv_, conv_bias_, dt_bias_, a_log_, d_, norm_;
 };
 
-/// All rows of one sequence in double precision.
-Doubles naive(const Layer& layer, const std::vector<float>& x) {
-  const auto& [shape, hidden, w] = std::tie(layer.shape, layer.hidden, layer.weights);
+Doubles Layer::naive(const std::vector<float>& x) const {
+  const Mamba2Weights& w = weights;
   const int inner = shape.inner();
   std::vector<Doubles> history;
   Doubles memory(static_cast<std::size_t>(inner * shape.state)), y;
   for (auto from = x.begin(); from != x.end(); from += hidden) {
     Doubles projected = times(w.in_proj, {from, from + hidden});
-    for (std::size_t i = 0; i < projected.size() && w.in_bias != nullptr; ++i) projected[i] += w.in_bias[i];
     history.push_back(slice(projected, inner, shape.channels()));
     const Doubles xbc = convolved(w.conv, history);
     Doubles out(static_cast<std::size_t>(inner));
@@ -102,36 +100,20 @@ Doubles naive(const Layer& layer, const std::vector<float>& x) {
     }
     for (std::size_t i = 0; i < out.size(); ++i) out[i] *= static_cast<double>(w.norm[i]);
     out = times(w.out_proj, out);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      y.push_back(out[i] + (w.out_bias != nullptr ? static_cast<double>(w.out_bias[i]) : 0));
-    }
+    y.insert(y.end(), out.begin(), out.end());
   }
   return y;
 }
 
-class Mamba2Test : public testing::TestWithParam<const Isa*> {
- protected:
-  /// The output of rows [begin, end) of one sequence, `at_once` rows a call.
-  std::vector<float> run(const Layer& layer, const Context& context, const std::vector<float>& x, TestState& state,
-                         int at_once) {
-    std::vector<float> y(x.size());
-    const auto width = static_cast<std::size_t>(layer.hidden);
-    const auto step = static_cast<std::size_t>(at_once);
-    for (std::size_t row = 0; row < x.size() / width; row += step) {
-      const std::vector<RecurrentState> states(std::min(step, x.size() / width - row), state.get());
-      mamba2(context, layer.shape, layer.weights, &x[row * width], states, &y[row * width], workspace_);
-    }
-    return y;
-  }
-
-  /// One row in dispatches of their own.
-  std::vector<float> unfused(const Layer& layer, const Context& context, const float* x, TestState& state) {
-    const auto& [shape, w] = std::tie(layer.shape, layer.weights);
-    const VectorKernels& vector = *context.isa.vector;
-    std::vector<float> row(static_cast<std::size_t>(shape.projected())), decay(static_cast<std::size_t>(shape.heads));
+std::vector<float> Layer::unfused(const Context& context, const std::vector<float>& x, TestState& state,
+                                  Workspace& workspace) const {
+  const Mamba2Weights& w = weights;
+  const VectorKernels& vector = *context.isa.vector;
+  std::vector<float> y(x.size()), row(static_cast<std::size_t>(shape.projected()));
+  std::vector<float> decay(static_cast<std::size_t>(shape.heads));
+  for (std::size_t at = 0; at < x.size(); at += static_cast<std::size_t>(hidden)) {
     const Projection in{&w.in_proj, row.data(), shape.projected()};
-    matmul(context, x, 1, {&in, 1}, workspace_);
-    if (w.in_bias != nullptr) vector.add(w.in_bias, shape.projected(), row.data());
+    matmul(context, &x[at], 1, {&in, 1}, workspace);
     float* xbc = &row[static_cast<std::size_t>(shape.inner())];
     float* dt = xbc + shape.channels();
     const RecurrentState memory = state.get();
@@ -148,19 +130,13 @@ class Mamba2Test : public testing::TestWithParam<const Isa*> {
     for (int group = 0; group < shape.inner(); group += width) {
       vector.rms_norm(xbc + group, width, w.norm + group, w.norm_eps, xbc + group);
     }
-    std::vector<float> y(static_cast<std::size_t>(layer.hidden));
-    const Projection out{&w.out_proj, y.data(), layer.hidden};
-    matmul(context, xbc, 1, {&out, 1}, workspace_);
-    if (w.out_bias != nullptr) vector.add(w.out_bias, layer.hidden, y.data());
-    return y;
+    const Projection out{&w.out_proj, &y[at], hidden};
+    matmul(context, xbc, 1, {&out, 1}, workspace);
   }
+  return y;
+}
 
-  ThreadTeam alone_{1};
-  Context context_{*GetParam(), alone_};
-  Context exact_{*GetParam(), alone_, ActivationKind::f32};
-  Workspace workspace_;
-};
-
+using Mamba2Test = MixerTest<Layer>;
 INSTANTIATE_TEST_SUITE_P(Isas, Mamba2Test, testing::ValuesIn(supported_isas()), isa_name);
 
 constexpr Format kAffine{Mode::affine, 4, 64, DType::bf16};
@@ -172,54 +148,19 @@ const Case kCases[] = {{{8, 16, 2, 32}, 128, 4, kAffine, false},
                        {{6, 11, 3, 13}, 20, 3, plain_format(DType::f32), true},
                        {{2, 3, 1, 5}, 7, 1, plain_format(DType::bf16), false}};
 
-TEST_P(Mamba2Test, MatchesDoublePrecision) {
-  for (const Case& test : kCases) {
-    const Layer layer(test);
-    const auto x = layer.inputs(9);
-    TestState state = layer.new_state();
-    EXPECT_LT(relative_error(run(layer, exact_, x, state, 1), naive(layer, x)), 3e-6) << to_string(test.format);
-    TestState rounded = layer.new_state();
-    EXPECT_LT(relative_error(run(layer, context_, x, rounded, 1), naive(layer, x)), 1e-3) << to_string(test.format);
-  }
-}
+TEST_P(Mamba2Test, MatchesDoublePrecision) { expect_matches_double_precision<Case>(kCases, 3e-6); }
 
-TEST_P(Mamba2Test, TheFusedStepHasTheBitsOfItsPieces) {
-  for (const Case& test : kCases) {
-    const Layer layer(test);
-    const auto x = layer.inputs(6);
-    TestState fused = layer.new_state(), apart = layer.new_state();
-    const auto y = run(layer, context_, x, fused, 1);
-    std::vector<float> expected;
-    for (std::size_t row = 0; row < 6; ++row) {
-      const auto one = unfused(layer, context_, &x[row * static_cast<std::size_t>(layer.hidden)], apart);
-      expected.insert(expected.end(), one.begin(), one.end());
-    }
-    EXPECT_EQ(bits_of(y), bits_of(expected)) << to_string(test.format);
-    EXPECT_EQ(fused.bits(), apart.bits());
-  }
-}
+TEST_P(Mamba2Test, TheFusedStepHasTheBitsOfItsPieces) { expect_bits_of_its_pieces<Case>(kCases); }
 
-TEST_P(Mamba2Test, RowsAndThreadsDoNotChangeABit) {
-  for (const Case& test : kCases) {
-    const Layer layer(test);
-    const auto x = layer.inputs(37);  // more than one call of a matrix kernel takes
-    TestState one_by_one = layer.new_state();
-    const auto expected = bits_of(run(layer, context_, x, one_by_one, 1));
-    for (const int threads : {1, 2, 3}) {
-      ThreadTeam team(threads);
-      for (const int at_once : {1, 5, 37}) {
-        TestState state = layer.new_state();
-        EXPECT_EQ(bits_of(run(layer, {*GetParam(), team}, x, state, at_once)), expected)
-            << to_string(test.format) << ", " << threads << " threads, " << at_once << " rows";
-        EXPECT_EQ(state.bits(), one_by_one.bits());
-      }
-    }
-  }
-}
+TEST_P(Mamba2Test, RowsAndThreadsDoNotChangeABit) { expect_rows_and_threads_change_no_bit<Case>(kCases); }
+
+TEST_P(Mamba2Test, HasTheBitsOfTheScalarReference) { expect_bits_of_scalar_reference<Case>(kCases); }
+
+TEST_P(Mamba2Test, AStepIsOneDispatch) { expect_one_dispatch_a_step(kCases[0]); }
 
 TEST_P(Mamba2Test, SequencesInOneCallDoNotMeet) {
   const Layer layer(kCases[0]);
-  const auto x = layer.inputs(6);
+  const auto x = inputs(layer, 6);
   const auto width = static_cast<std::size_t>(layer.hidden);
   TestState a = layer.new_state(), b = layer.new_state();
   const std::vector<RecurrentState> states{a.get(), a.get(), b.get(), a.get(), b.get(), b.get()};
@@ -236,26 +177,6 @@ TEST_P(Mamba2Test, SequencesInOneCallDoNotMeet) {
   }
   EXPECT_EQ(a.bits(), alone.bits());
   EXPECT_NE(a.bits(), b.bits());
-}
-
-TEST_P(Mamba2Test, HasTheBitsOfTheScalarReference) {
-  const Context reference{all_isas().front(), alone_};
-  for (const Case& test : kCases) {
-    const Layer layer(test);
-    const auto x = layer.inputs(5);
-    TestState actual = layer.new_state(), expected = layer.new_state();
-    EXPECT_EQ(bits_of(run(layer, context_, x, actual, 5)), bits_of(run(layer, reference, x, expected, 5)))
-        << to_string(test.format);
-    EXPECT_EQ(actual.bits(), expected.bits());
-  }
-}
-
-TEST_P(Mamba2Test, AStepIsOneDispatch) {
-  const Layer layer(kCases[0]);
-  ThreadTeam team(2);
-  TestState state = layer.new_state();
-  run(layer, {*GetParam(), team}, layer.inputs(1), state, 1);
-  EXPECT_EQ(team.dispatches(), 1U);
 }
 
 TEST_P(Mamba2Test, NoRowsIsNothingToDo) {

@@ -137,6 +137,39 @@ TEST(Fp8Block, NanAndInfiniteScalesStayInTheirBlock) {
   }
 }
 
+// Unit vectors bring out the weights themselves: of every code, in products of one row and of many.
+TEST(Fp8Block, EveryCodeHasItsWeightAtEveryScale) {
+  constexpr int kCols = 256;
+  std::vector<float> scales{0.0F,      1.0F,      -1.0F,    0x1.01p0F, 0x1.03p0F, -0x1.81p3F, 0x1.FFp0F, 0x1.FEFFFEp-5F,
+                            0x1p-149F, 0x1p-126F, 0x1p-99F, 0x1p-100F, 0x1p-101F, 0x1.9p99F,  0x1p100F,  0x1.8p118F};
+  for (const float scale : Random(33).normal(40)) scales.push_back(scale);
+  std::vector<float> units(kCols * kCols);
+  for (std::size_t i = 0; i < kCols; ++i) units[i * kCols + i] = 1.0F;
+  ThreadTeam alone(1);
+  Workspace workspace;
+  TestMatrix matrix({Mode::fp8_block, 8, 128, DType::f32}, 8, kCols, 34);
+  for (int i = 0; i < kCols; ++i) matrix.codes()[i] = std::byte(i);
+  for (const float scale : scales) {
+    for (std::size_t block = 0; block < 2; ++block) put_float(matrix.scales(), block, DType::f32, scale);
+    std::vector<float> w(kCols);
+    dequantize_row(matrix.view(), 0, w.data());
+    for (const Isa* isa : supported_isas()) {
+      const Context context{*isa, alone};
+      std::vector<float> together(kCols * 8), one_by_one(kCols * 8);
+      const Projection all{&matrix.view(), together.data(), 8};
+      matmul(context, units.data(), kCols, {&all, 1}, workspace);
+      for (std::size_t i = 0; i < kCols; ++i) {
+        const Projection one{&matrix.view(), &one_by_one[i * 8], 8};
+        matmul(context, &units[i * kCols], 1, {&one, 1}, workspace);
+      }
+      for (std::size_t i = 0; i < kCols; ++i) {
+        EXPECT_EQ(together[i * 8], w[i]) << isa->name << ", code " << i << ", scale " << scale;
+        EXPECT_EQ(one_by_one[i * 8], w[i]) << isa->name << ", code " << i << ", scale " << scale;
+      }
+    }
+  }
+}
+
 // A checkpoint may store the biases of its symmetric groups, too: the same weights, the same bits.
 TEST(Symmetric, HasTheBitsOfAffineWithItsBiasesWrittenOut) {
   for (const DType type : {DType::f32, DType::f16, DType::bf16}) {

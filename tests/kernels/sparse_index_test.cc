@@ -184,6 +184,26 @@ TEST_P(SparseIndex, NotANumberComesLast) {
   EXPECT_TRUE(std::binary_search(with_one[0].begin(), with_one[0].end(), 99));  // the latest of them
 }
 
+/// The positive part of a product that is NaN is NaN, not 0: else a broken key would be an ordinary one.
+TEST_P(SparseIndex, ABrokenKeyComesLast) {
+  constexpr int kHeadDim = 8;
+  for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    Random random(9);
+    std::vector<float> values = random.normal(std::size_t{100} * kHeadDim);
+    for (const int broken : {3, 64, 99}) {
+      values[static_cast<std::size_t>(broken * kHeadDim)] = std::numeric_limits<float>::quiet_NaN();
+    }
+    const Keys keys(context_, type, kHeadDim, values);
+    // With negative weights no score is above 0.
+    const auto chosen = choose(keys, 2, 97, random.normal(std::size_t{2} * kHeadDim), {-1.0F, -1.0F}, {99});
+    std::vector<int> whole;
+    for (int j = 0; j < 99; ++j) {
+      if (j != 3 && j != 64) whole.push_back(j);
+    }
+    EXPECT_EQ(chosen[0], whole) << name_of(type);
+  }
+}
+
 /// The same rows alone, together, with several threads, on every instruction set: one choice.
 TEST_P(SparseIndex, TheChoiceDoesNotDependOnWhatItIsComputedWith) {
   constexpr int kHeads = 5;

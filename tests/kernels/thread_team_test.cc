@@ -56,6 +56,30 @@ TEST_P(ThreadTeamTest, ParallelForCoversEveryIndexExactlyOnce) {
   }
 }
 
+TEST_P(ThreadTeamTest, ChunksShrinkTowardsTheEndAndNotFurtherThanToAQuarter) {
+  constexpr std::int64_t kCount = 1000;
+  constexpr std::int64_t kGrain = 40;
+  std::vector<std::int64_t> ends(kCount);  // of the chunk that begins at an index
+  team_.parallel_for(kCount, kGrain,
+                     [&](std::int64_t begin, std::int64_t end) { ends[static_cast<std::size_t>(begin)] = end; });
+  if (size_ == 1) {  // nobody to end together with
+    EXPECT_EQ(ends[0], kCount);
+    return;
+  }
+  std::int64_t before = kGrain;
+  for (std::int64_t begin = 0; begin < kCount;) {
+    const std::int64_t end = ends[static_cast<std::size_t>(begin)];
+    ASSERT_GT(end, begin);
+    EXPECT_LE(end - begin, before);
+    if (end < kCount) {
+      EXPECT_GE(end - begin, kGrain / 4);
+    }
+    before = end - begin;
+    begin = end;
+  }
+  EXPECT_LT(before, kGrain);
+}
+
 TEST_P(ThreadTeamTest, ParallelForFollowsParallelForWithoutLosingAWrite) {
   constexpr int kDispatches = 3000;
   std::vector<int> values(40);
