@@ -27,12 +27,17 @@ double schedule_seconds(const ScheduleModel& model, const ScheduleRates& rates, 
     const ScheduleLayer& layer = model.layers[l];
     const std::uint64_t misses = demands[l].misses;
     const std::uint64_t hits = demands[l].lookups - misses;
-    const double guessed_from = std::max(routed, disk_free);
+    // The first byte of reads that are asked for at a time, of a disk that was busy until another.
+    const auto first_byte = [&](double asked, double busy_until) {
+      return busy_until >= asked ? busy_until : asked + rates.disk_latency;
+    };
+    const double guessed_from = first_byte(routed, disk_free);
     routed = computed + memory_seconds(layer.before_router_bytes);
 
     const double recall = l == 0 ? 0 : rates.lookahead_recall;
     const double guessed = recall * static_cast<double>(misses * layer.read_bytes);  // bytes
-    const double demanded_from = std::max(guessed_from + guessed / rates.disk, routed);
+    const double guesses_read = guessed > 0 ? guessed_from + guessed / rates.disk : disk_free;
+    const double demanded_from = first_byte(routed, guesses_read);
     const auto landed = [&](std::uint64_t experts) {
       const auto bytes = static_cast<double>(experts * layer.read_bytes);
       return bytes <= guessed ? guessed_from + bytes / rates.disk : demanded_from + (bytes - guessed) / rates.disk;

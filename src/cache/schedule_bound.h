@@ -8,12 +8,13 @@
 //   Reads of the layer's misses go one after another at D. Without lookahead none starts before routed(l). With recall
 //   r, the first r x misses x read_bytes of them may start at routed(l - 1), once the misses of layer l - 1 are read:
 //   the guess is made there, and demand goes first. Layer 0 has nobody to guess for it.
+//   An idle disk takes its latency before it delivers the first byte.
 //   Hits and the shared expert are computed from routed(l) on, beside the reads; each missing expert once it has landed
 //   and what is before it is computed, at M.
 //   computed(l) = when the last expert is computed; the step takes computed(last) + after_bytes / M.
 //
-// What is left out only makes the bound looser: wrong guesses (they take idle time), the memory bandwidth that reads
-// take, and the latency of a read. What a faster engine could still gain on it is to begin computing an expert that has
+// What is left out only makes the bound looser: wrong guesses (they take idle time) and the memory bandwidth that reads
+// take. What a faster engine could still gain on it is to begin computing an expert that has
 // landed in part.
 #pragma once
 
@@ -43,6 +44,7 @@ struct ScheduleModel {
 struct ScheduleRates {
   double disk = 0;              // bytes per second, > 0; may be infinite
   double memory = 0;            // likewise
+  double disk_latency = 0;      // seconds, >= 0
   double lookahead_recall = 0;  // share of the misses that were guessed, in [0, 1]
 };
 

@@ -102,6 +102,7 @@ class Bench {
       Rates rates = before;
       rates.disk = (before.disk + after.disk) / 2;
       rates.memory = (before.memory + after.memory) / 2;
+      rates.disk_latency = (before.disk_latency + after.disk_latency) / 2;
       return rates;
     };
     run.statistics = collect_statistics(*model_, result, records_, mean, &recorder_, &start);

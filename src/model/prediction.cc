@@ -115,7 +115,8 @@ DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, con
   result.disk_seconds = result.bytes_read / rates.disk;
   const cache::ScheduleModel schedule = cache::even_schedule(routes.log.layers(), sizes.dense_bytes, sizes.head_bytes,
                                                              sizes.expert_bytes, sizes.read_bytes);
-  const cache::ScheduleRates schedule_rates{.disk = rates.disk, .memory = rates.memory, .lookahead_recall = 0};
+  const cache::ScheduleRates schedule_rates{
+      .disk = rates.disk, .memory = rates.memory, .disk_latency = rates.disk_latency};
   const auto seconds = cache::schedule_seconds(schedule, schedule_rates, routes.log, run.misses, routes.first_counted);
   result.tok_per_s = per_second(seconds.value_or(0));
   return result;

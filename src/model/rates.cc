@@ -18,7 +18,8 @@ constexpr std::uint64_t kMostProbedBytes = 256 * kMiB;
 
 Rates rates_of(stream::DriveProbe drive, double memory) {
   const double disk = drive.bytes_per_second();
-  return {.disk = disk, .memory = memory, .drive = std::move(drive), .age_seconds = {}};
+  const double latency = drive.latency;
+  return {.disk = disk, .memory = memory, .disk_latency = latency, .drive = std::move(drive), .age_seconds = {}};
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ namespace sluice::model {
 struct Rates {
   double disk = 0;                    // bytes per second; 0 unknown
   double memory = 0;                  // likewise
+  double disk_latency = 0;            // seconds an idle drive takes to answer
   stream::DriveProbe drive;           // what `disk` is the best of; no cells if they were not measured now
   std::optional<double> age_seconds;  // of rates from a cache (rates_cache.h); none if measured now
 };

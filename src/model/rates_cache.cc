@@ -22,14 +22,15 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr std::uint64_t kMaxFileBytes = 256 * kKiB;
 constexpr std::size_t kMaxEntries = 64;
-constexpr double kMaxRate = 1e15;  // bytes per second; no machine comes near it
+constexpr double kMaxRate = 1e15;   // bytes per second; no machine comes near it
+constexpr double kMaxLatency = 60;  // seconds; likewise
 
 struct Entry {
   std::string key;
-  double disk = 0, memory = 0, measured = 0;
+  double disk = 0, memory = 0, disk_latency = 0, measured = 0;
 };
 
 /// A number in (0, most]; 0 if it is anything else.
@@ -57,7 +58,8 @@ std::vector<Entry> read_entries(const fs::path& file, double now) {
     const Entry entry{.key = item["key"].get<std::string>(),
                       .disk = positive(item, "disk_bytes_per_s", kMaxRate),
                       .memory = positive(item, "memory_bytes_per_s", kMaxRate),
-                      .measured = positive(item, "measured", now)};  // never in the future
+                      .disk_latency = positive(item, "disk_latency_s", kMaxLatency),  // 0: was not measured
+                      .measured = positive(item, "measured", now)};                   // never in the future
     if (entry.disk > 0 && entry.memory > 0 && entry.measured > 0) entries.push_back(entry);
   }
   return entries;
@@ -69,6 +71,7 @@ std::string to_text(const std::vector<Entry>& entries) {
     rates.push_back({{"key", entry.key},
                      {"disk_bytes_per_s", entry.disk},
                      {"memory_bytes_per_s", entry.memory},
+                     {"disk_latency_s", entry.disk_latency},
                      {"measured", entry.measured}});
   }
   // A processor's name may be no UTF-8.
@@ -118,7 +121,11 @@ std::optional<Rates> RatesCache::find(std::string_view key) const {
   const double now = clock_();
   for (const Entry& entry : read_entries(file_, now)) {
     if (entry.key == key) {
-      return Rates{.disk = entry.disk, .memory = entry.memory, .drive = {}, .age_seconds = now - entry.measured};
+      return Rates{.disk = entry.disk,
+                   .memory = entry.memory,
+                   .disk_latency = entry.disk_latency,
+                   .drive = {},
+                   .age_seconds = now - entry.measured};
     }
   }
   return std::nullopt;
@@ -129,7 +136,11 @@ void RatesCache::store(std::string_view key, const Rates& rates) const {
   const double now = clock_();
   std::vector<Entry> entries = read_entries(file_, now);
   std::erase_if(entries, [&](const Entry& entry) { return entry.key == key; });
-  entries.push_back({.key = std::string(key), .disk = rates.disk, .memory = rates.memory, .measured = now});
+  entries.push_back({.key = std::string(key),
+                     .disk = rates.disk,
+                     .memory = rates.memory,
+                     .disk_latency = rates.disk_latency,
+                     .measured = now});
   // Latest last; the front is what nobody has measured for the longest time.
   if (entries.size() > kMaxEntries) entries.erase(entries.begin(), entries.end() - kMaxEntries);
   replace_file(file_, to_text(entries));

@@ -75,26 +75,51 @@ void visit(DriveProbeCell& cell, Reader& reader, const Buffer& buffer, double se
   cell.seconds += now - begin;
 }
 
-void visit_grid(std::vector<DriveProbeCell>& cells, Reader& reader, const Buffer& buffer,
-                std::span<const FileInfo> files, std::uint64_t total, const DriveProbeOptions& options,
-                const Clock& clock) {
-  std::mt19937_64 random(options.seed);
+/// Random slices of files.
+class RandomReads {
+ public:
+  RandomReads(std::span<const FileInfo> files, std::uint64_t total, std::uint64_t seed)
+      : files_(files), total_(total), random_(seed) {}
+
+  Read next(std::uint64_t length) {
+    // A uniform byte of all files, so that each is hit by its size.
+    std::uint64_t position = std::uniform_int_distribution<std::uint64_t>(0, total_ - 1)(random_);
+    std::size_t file = 0;
+    while (position >= files_[file].bytes) position -= files_[file++].bytes;
+    return read_at(files_, file, round_down(position, kIoAlignment), length);
+  }
+
+ private:
+  std::span<const FileInfo> files_;
+  std::uint64_t total_;  // bytes of all files
+  std::mt19937_64 random_;
+};
+
+void visit_grid(std::vector<DriveProbeCell>& cells, Reader& reader, const Buffer& buffer, RandomReads& reads,
+                const DriveProbeOptions& options, const Clock& clock) {
   const double share = options.seconds / static_cast<double>(2 * cells.size());
   const double begin = clock();
   const auto visit_cell = [&](DriveProbeCell& cell) {
     if (clock() - begin >= 2 * options.seconds && &cell != cells.data()) return;
-    const NextRead next = [&]() -> std::optional<Read> {
-      // A uniform byte of all files, so that each is hit by its size.
-      std::uint64_t position = std::uniform_int_distribution<std::uint64_t>(0, total - 1)(random);
-      std::size_t file = 0;
-      while (position >= files[file].bytes) position -= files[file++].bytes;
-      return read_at(files, file, round_down(position, kIoAlignment), cell.slice_bytes);
-    };
+    const NextRead next = [&] { return std::optional(reads.next(cell.slice_bytes)); };
     visit(cell, reader, buffer, share, next, clock);
   };
   std::for_each(cells.begin(), cells.end(), visit_cell);
   std::for_each(cells.rbegin(), cells.rend(), visit_cell);
   std::erase_if(cells, [](const DriveProbeCell& cell) { return cell.bytes == 0; });
+}
+
+/// The median time of single blocks of kIoAlignment bytes.
+double measure_latency(Reader& reader, const Buffer& buffer, RandomReads& reads, const Clock& clock) {
+  std::array<double, kLatencyReads> seconds{};
+  for (double& time : seconds) {
+    DriveProbeCell block{.slice_bytes = kIoAlignment, .depth = 1};
+    const NextRead next = [&] { return std::optional(reads.next(kIoAlignment)); };
+    visit(block, reader, buffer, 0, next, clock);
+    time = block.seconds;
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + kLatencyReads / 2, seconds.end());
+  return seconds[kLatencyReads / 2];
 }
 
 /// Reads all files once.
@@ -144,7 +169,9 @@ DriveProbe probe_drive(Reader& reader, std::span<const FileInfo> files, const Dr
     probe.cells.push_back(visit_in_order(reader, buffer, files, options, clock));
   } else {
     probe.cells = grid();
-    visit_grid(probe.cells, reader, buffer, files, total, options, clock);
+    RandomReads reads(files, total, options.seed);
+    visit_grid(probe.cells, reader, buffer, reads, options, clock);
+    probe.latency = measure_latency(reader, buffer, reads, clock);
   }
   return probe;
 }

@@ -54,6 +54,23 @@ TEST(ScheduleBound, WithoutLookaheadTheDiskRestsUntilTheNextRouter) {
   EXPECT_DOUBLE_EQ(seconds({layer, layer}, {one, one}), 2 * (1.0 + 2.0 + 0.2));
 }
 
+TEST(ScheduleBound, AnIdleDiskTakesItsLatencyAndABusyOneDoesNot) {
+  const ScheduleLayer layer{.before_router_bytes = 100, .shared_bytes = 0, .expert_bytes = 20, .read_bytes = 20};
+  const LayerDemand one{.lookups = 1, .misses = 1};
+  const auto with = [&](const std::vector<LayerDemand>& demands, double recall) {
+    return schedule_seconds({std::vector<ScheduleLayer>(demands.size(), layer), 0},
+                            {.disk = 10, .memory = 100, .disk_latency = 0.3, .lookahead_recall = recall}, demands);
+  };
+  EXPECT_DOUBLE_EQ(with({one}, 0), 1.0 + 0.3 + 2.0 + 0.2);
+  EXPECT_DOUBLE_EQ(with({one, one}, 0), 2 * (1.0 + 0.3 + 2.0 + 0.2));
+  EXPECT_DOUBLE_EQ(with({{.lookups = 1, .misses = 0}}, 0), 1.0 + 0.2) << "nothing is asked of it";
+  // Layer 0 is read until 3.3, and the guess for layer 1 right behind it until 5.3, which its router would have asked
+  // for at 4.5.
+  EXPECT_DOUBLE_EQ(with({one, one}, 1), 5.3 + 0.2);
+  // Half a guess is read from 3.3 to 4.3; the rest is asked of an idle disk at 4.5.
+  EXPECT_DOUBLE_EQ(with({one, one}, 0.5), 4.5 + 0.3 + 1.0 + 0.2);
+}
+
 TEST(ScheduleBound, LookaheadReadsWhileTheDiskWouldRest) {
   const ScheduleLayer layer{.before_router_bytes = 100, .shared_bytes = 0, .expert_bytes = 20, .read_bytes = 20};
   const LayerDemand one{.lookups = 1, .misses = 1};
@@ -128,8 +145,9 @@ class AnySchedule : public ::testing::Test {
     return bytes;
   }
 
-  double seconds(double disk, double memory, double recall) const {
-    return schedule_seconds(model_, {disk, memory, recall}, demands_);
+  double seconds(double disk, double memory, double recall, double latency = 0) const {
+    return schedule_seconds(
+        model_, {.disk = disk, .memory = memory, .disk_latency = latency, .lookahead_recall = recall}, demands_);
   }
 
   std::mt19937_64 random_{2};
@@ -158,6 +176,7 @@ TEST_F(AnySchedule, NeverGetsSlowerWithAFasterDiskOrMemoryOrABetterGuess) {
     EXPECT_LE(seconds(10, 117, 0.5), time);
     EXPECT_LE(seconds(10, 100, 0.6), time);
     EXPECT_LE(seconds(10, 100, 0.5), seconds(10, 100, 0) * (1 + 1e-12));
+    EXPECT_GE(seconds(10, 100, 0.5, 0.3) * (1 + 1e-12), seconds(10, 100, 0.5));
   }
 }
 

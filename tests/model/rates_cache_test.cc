@@ -39,7 +39,7 @@ class RatesCacheTest : public ::testing::Test {
   double now_ = 1000;
 };
 
-const Rates kRates{.disk = 1.5e9, .memory = 28e9, .drive = {}, .age_seconds = {}};
+const Rates kRates{.disk = 1.5e9, .memory = 28e9, .disk_latency = 80e-6, .drive = {}, .age_seconds = {}};
 
 TEST_F(RatesCacheTest, KeepsRatesByKeyWithTheirAge) {
   EXPECT_FALSE(cache().find("a"));
@@ -85,9 +85,9 @@ TEST_F(RatesCacheTest, AnythingElseCountsAsEmpty) {
     write(good.substr(0, end));
     EXPECT_FALSE(cache().find("a")) << end;
   }
-  const auto entry = [](const std::string& values) { return R"({"version": 1, "rates": [)" + values + "]}"; };
+  const auto entry = [](const std::string& values) { return R"({"version": 2, "rates": [)" + values + "]}"; };
   for (const std::string& text : std::vector<std::string>{
-           "[]", "7", R"({"version": 2, "rates": []})", R"({"version": 1, "rates": 3})", entry("7"), entry("{}"),
+           "[]", "7", R"({"version": 1, "rates": []})", R"({"version": 2, "rates": 3})", entry("7"), entry("{}"),
            entry(R"({"key": "a", "disk_bytes_per_s": -1, "memory_bytes_per_s": 2, "measured": 3})"),
            entry(R"({"key": "a", "disk_bytes_per_s": NaN, "memory_bytes_per_s": 2, "measured": 3})"),
            entry(R"({"key": "a", "disk_bytes_per_s": 1e300, "memory_bytes_per_s": 2, "measured": 3})"),
@@ -103,6 +103,7 @@ TEST_F(RatesCacheTest, AnythingElseCountsAsEmpty) {
   write("broken");
   cache().store("a", kRates);
   EXPECT_EQ(cache().find("a")->disk, 1.5e9);
+  EXPECT_EQ(cache().find("a")->disk_latency, 80e-6);
 }
 
 TEST_F(RatesCacheTest, WhatCannotBeWrittenIsNoError) {
