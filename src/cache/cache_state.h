@@ -51,7 +51,7 @@ struct ExpertCache::State {
   /// the bytes requested.
   std::uint64_t append_reads(const Layer& of, int expert, std::byte* memory, std::uint64_t tag,
                              const std::byte** parts);
-  /// Reads from the guess what is worth it, once little enough is in flight.
+  /// Reads from the guess what is worth it, once nothing is in flight or waits.
   void start_guess();
   /// Submits the appended reads.
   void submit_reads();
@@ -65,22 +65,22 @@ struct ExpertCache::State {
   stream::Reader& reader;
   std::string_view policy_name;  // of the registry
   double (*seconds)();
-  std::uint64_t read_ahead_below;
   std::vector<SlotArena> arenas;  // one per size class
   std::vector<Layer> layers;
   Staging staging;
   Lookahead lookahead;
   Guess guess;
-  std::uint64_t bytes_in_flight = 0;  // requested and not landed
-  std::uint64_t bytes_landed = 0;
+  std::uint64_t bytes_in_flight = 0;               // requested and not landed
+  double busy_since = 0;                           // when bytes_in_flight last was 0
+  std::uint64_t busy_bytes = 0;                    // landed since then
   std::size_t experts_waiting = 0;                 // for a slot, of all leases
   std::array<SpeculationCounts, 2> speculation{};  // by Phase
   LookupCounts steady;
   std::uint64_t slots_retired = 0;
   std::uint64_t slots_restored = 0;
   std::array<double, 2> stall_seconds{};  // by Phase
-  std::array<std::uint64_t, 2> stall_bytes{};
-  std::uint64_t decode_steps = 0;  // distinct steps of decode lookups so far
+  std::array<Bursts, 2> bursts{};         // likewise
+  std::uint64_t decode_steps = 0;         // distinct steps of decode lookups so far
   std::uint64_t last_decode_step = 0;
   std::size_t most_experts = 0;     // of any layer
   std::vector<stream::Read> reads;  // appended, not yet submitted

@@ -70,7 +70,6 @@ ExpertCache::State::State(std::vector<LayerExperts> layer_experts, const CacheOp
                           stream::Reader& used_reader)
     : reader(used_reader),
       seconds(options.seconds),
-      read_ahead_below(options.read_ahead_below),
       lookahead(options.staging_slots > 0 ? options.lookahead : LookaheadMode::off,
                 static_cast<int>(layer_experts.size())) {
   assert(options.slots_per_layer >= 1);
@@ -174,6 +173,10 @@ std::uint64_t ExpertCache::State::append_reads(const Layer& of, int expert, std:
 
 void ExpertCache::State::submit_reads() {
   if (reads.empty()) return;
+  if (bytes_in_flight == 0) {
+    busy_since = seconds();
+    busy_bytes = 0;
+  }
   for (const stream::Read& read : reads) bytes_in_flight += read.length;
   try {
     reader.submit(reads);
@@ -190,7 +193,7 @@ void ExpertCache::State::poll(bool wait) {
   if (wait && count == 0) fail("expert cache: the reader lost reads that it was given; this is a fault in the program");
   for (const stream::Completion& completion : std::span(done).first(count)) {
     bytes_in_flight -= completion.length;
-    bytes_landed += completion.length;
+    busy_bytes += completion.length;
     const int index = slot_of(completion.tag);
     if (layer_of(completion.tag) != kStaging) {
       layer(layer_of(completion.tag)).slots.read_ended(index, completion.error);
@@ -238,14 +241,12 @@ void ExpertCache::read_ahead(Phase phase, int layer, std::span<const int> guess)
 }
 
 void ExpertCache::State::start_guess() {
-  if (guess.layer < 0 || experts_waiting > 0 || bytes_in_flight > read_ahead_below) return;
+  if (guess.layer < 0 || experts_waiting > 0 || bytes_in_flight > 0) return;
   const int guessed_layer = std::exchange(guess.layer, -1);
   const Layer& of = layer(guessed_layer);
   std::uint64_t expert_bytes = 0;
   for (const std::uint64_t bytes : of.layout->part_bytes) expert_bytes += bytes;
-  const std::size_t count =
-      lookahead.choose(guess.phase, guessed_layer, guess.candidates,
-                       {.expert_bytes = expert_bytes, .bytes_before = bytes_in_flight, .now = seconds()});
+  const std::size_t count = lookahead.choose(guess.phase, guessed_layer, guess.candidates, expert_bytes, seconds());
   SpeculationCounts& counts = speculation[static_cast<std::size_t>(guess.phase)];
   for (const int expert : std::span(guess.candidates).first(count)) {
     const int index = staging.find_available(*of.layout);
@@ -284,9 +285,7 @@ const SpeculationCounts& ExpertCache::speculation(Phase phase) const {
 }
 const LookupCounts& ExpertCache::steady_counts() const { return state_->steady; }
 double ExpertCache::stall_seconds(Phase phase) const { return state_->stall_seconds[static_cast<std::size_t>(phase)]; }
-std::uint64_t ExpertCache::stall_bytes(Phase phase) const {
-  return state_->stall_bytes[static_cast<std::size_t>(phase)];
-}
+const Bursts& ExpertCache::bursts(Phase phase) const { return state_->bursts[static_cast<std::size_t>(phase)]; }
 
 std::uint64_t ExpertCache::slot_bytes() const {
   std::uint64_t sum = 0;

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/units.h"
 #include "cache/expert_record.h"
 #include "cache/lookahead.h"
 #include "cache/phase.h"
@@ -44,15 +43,18 @@ struct SpeculationCounts {
   SpeculationCounts& operator-=(const SpeculationCounts& earlier);
 };
 
+/// What the drive delivered while it had something to do, latency included.
+struct Bursts {
+  std::uint64_t bytes = 0;
+  double seconds = 0;
+};
+
 struct CacheOptions {
   int slots_per_layer = 0;                       // >= 1; clipped to the number of experts of each layer
   int staging_slots = 0;                         // of each size class, for experts that are read ahead
   LookaheadMode lookahead = LookaheadMode::off;  // when to use them
-  // Reading ahead begins when no more bytes than this are still to land for the present layer. A drive needs about its
-  // latency times its bandwidth in flight to be busy: waiting for the last byte would leave it idle once per layer.
-  std::uint64_t read_ahead_below = 2 * kMiB;
-  std::string policy = "decay";          // see eviction_policy.h
-  double (*seconds)() = steady_seconds;  // the clock that stalls and idle times are measured with
+  std::string policy = "decay";                  // see eviction_policy.h
+  double (*seconds)() = steady_seconds;          // the clock that stalls and idle times are measured with
 };
 
 /// Decode steps before steady_counts() begins: recorded routes show a stationary hit rate from there on.
@@ -133,7 +135,7 @@ class ExpertCache {
   bool wants_guess(Phase phase, int layer);
   /// Reads guessed experts of the next lookup of `layer` into staging, `guess` distinct and best first (those beyond
   /// Lookahead::kRanks that are not resident are ignored): as many as the disk is expected to have time for, and not
-  /// before the reads under way have come down to CacheOptions::read_ahead_below. That lookup, the next of this layer,
+  /// before all that a lease waits for have landed. That lookup, the next of this layer,
   /// takes those it misses from there and drops the others. Never evicts, and changes neither residents nor lookup
   /// counts. A guess replaces one that was not begun.
   void read_ahead(Phase phase, int layer, std::span<const int> guess);
@@ -174,8 +176,8 @@ class ExpertCache {
   const SpeculationCounts& speculation(Phase phase) const;
   /// Seconds next() waited for reads, by phase.
   double stall_seconds(Phase phase) const;
-  /// Bytes that landed meanwhile: over stall_seconds(), what the drive delivers while somebody waits for it.
-  std::uint64_t stall_bytes(Phase phase) const;
+  /// Reads whose last byte next() waited for, since the disk was idle before them.
+  const Bursts& bursts(Phase phase) const;
   /// Bytes of all slots, window slack included; without and of staging.
   std::uint64_t slot_bytes() const;
   std::uint64_t staging_bytes() const;

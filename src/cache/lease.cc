@@ -203,13 +203,15 @@ void Lease::State::wait_for_landing() {
   take_landed();
   while (ready.empty() && !in_flight.empty()) {
     const double begin = cache.seconds();
-    const std::uint64_t landed = cache.bytes_landed;
     cache.poll(true);
-    const double seconds = cache.seconds() - begin;
-    const std::uint64_t bytes = cache.bytes_landed - landed;
-    cache.stall_seconds[static_cast<std::size_t>(phase)] += seconds;
-    cache.stall_bytes[static_cast<std::size_t>(phase)] += bytes;
-    cache.lookahead.measured(bytes, seconds);
+    const double end = cache.seconds();
+    cache.stall_seconds[static_cast<std::size_t>(phase)] += end - begin;
+    if (cache.bytes_in_flight == 0) {
+      Bursts& bursts = cache.bursts[static_cast<std::size_t>(phase)];
+      bursts.bytes += cache.busy_bytes;
+      bursts.seconds += end - cache.busy_since;
+      cache.lookahead.measured(cache.busy_bytes, end - cache.busy_since);
+    }
     cache.start_guess();
     take_landed();
   }

@@ -9,7 +9,7 @@ namespace {
 // a guess was right is a coin, so its mean needs many.
 constexpr double kWindowWeight = 1.0 / 8;
 constexpr double kShareWeight = 1.0 / 128;
-constexpr double kBandwidthWeight = 1.0 / 1024;
+constexpr double kBandwidthWeight = 1.0 / 256;
 
 // Before anything was measured. A guess of the first rank is right more often than not in every published model
 // (70 to 90 % for the next layer's router), later ones less.
@@ -27,7 +27,7 @@ void move_towards(double& mean, double value, double weight) { mean += weight * 
 }  // namespace
 
 Lookahead::Lookahead(LookaheadMode mode, int layers)
-    : mode_(mode), busy_(kFirstBusy), landed_(kFirstBytes), waited_(kFirstSeconds) {
+    : mode_(mode), busy_(kFirstBusy), read_(kFirstBytes), busy_seconds_(kFirstSeconds) {
   for (auto& states : layers_) states.resize(static_cast<std::size_t>(layers));
   precision_.fill(kFirstPrecision);
   candidates_.reserve(kRanks);
@@ -46,13 +46,14 @@ double Lookahead::gain(std::size_t rank, double window, double expert_seconds) c
   return precision_[rank] * inside - (1 - precision_[rank]) * busy_ * (expert_seconds - inside);
 }
 
-std::size_t Lookahead::choose(Phase phase, int layer, std::span<const int> candidates, const Moment& moment) {
+std::size_t Lookahead::choose(Phase phase, int layer, std::span<const int> candidates, std::uint64_t expert_bytes,
+                              double now) {
   candidates = candidates.first(std::min(candidates.size(), kRanks));
   guessed_layer_ = layer;
-  idle_since_ = moment.now + seconds_to_read(moment.bytes_before);
+  idle_since_ = now;
   candidates_.assign(candidates.begin(), candidates.end());
   LayerState& of = state(phase, layer);
-  const double expert_seconds = seconds_to_read(moment.expert_bytes);
+  const double expert_seconds = seconds_to_read(expert_bytes);
   std::size_t chosen = 0;
   while (chosen < candidates.size() && gain(chosen, of.window, expert_seconds) > 0) ++chosen;
   if (chosen > 0) {
@@ -66,7 +67,7 @@ std::size_t Lookahead::choose(Phase phase, int layer, std::span<const int> candi
 void Lookahead::lookup(Phase phase, int layer, std::span<const int> ids, std::size_t other_misses, double now) {
   if (layer != guessed_layer_) return;
   guessed_layer_ = -1;
-  move_towards(state(phase, layer).window, std::max(0.0, now - idle_since_), kWindowWeight);
+  move_towards(state(phase, layer).window, now - idle_since_, kWindowWeight);
   move_towards(busy_, other_misses > 0 ? 1 : 0, kShareWeight);
   for (std::size_t rank = 0; rank < candidates_.size(); ++rank) {
     const bool needed = std::binary_search(ids.begin(), ids.end(), candidates_[rank]);
@@ -75,8 +76,8 @@ void Lookahead::lookup(Phase phase, int layer, std::span<const int> ids, std::si
 }
 
 void Lookahead::measured(std::uint64_t bytes, double seconds) {
-  landed_ += static_cast<double>(bytes) - kBandwidthWeight * landed_;
-  waited_ += seconds - kBandwidthWeight * waited_;
+  read_ += static_cast<double>(bytes) - kBandwidthWeight * read_;
+  busy_seconds_ += seconds - kBandwidthWeight * busy_seconds_;
 }
 
 }  // namespace sluice::cache

@@ -42,40 +42,35 @@ class Lookahead {
   /// was worth reading, only one of kRetry is answered with yes.
   bool wants_guess(Phase phase, int layer);
 
-  struct Moment {
-    std::uint64_t expert_bytes = 0;  // that one candidate takes from the disk
-    std::uint64_t bytes_before = 0;  // that it still has to read before any of them
-    double now = 0;
-  };
-  /// `candidates` of the next lookup are guessed, best first; those beyond kRanks are ignored. Returns how many of them
-  /// are worth reading.
-  std::size_t choose(Phase phase, int layer, std::span<const int> candidates, const Moment& moment);
+  /// The disk is idle from `now` on, and `candidates` of the next lookup are guessed, best first (those beyond kRanks
+  /// are ignored). Returns how many of them are worth reading when each takes `expert_bytes` from the disk.
+  std::size_t choose(Phase phase, int layer, std::span<const int> candidates, std::uint64_t expert_bytes, double now);
 
   /// The lookup of `layer` has come: its experts, ascending, and how many of them are neither resident nor chosen.
   void lookup(Phase phase, int layer, std::span<const int> ids, std::size_t other_misses, double now);
 
-  /// `bytes` landed within `seconds` of waiting for the disk.
+  /// The disk took `seconds` for `bytes`, from being asked to the last of them.
   void measured(std::uint64_t bytes, double seconds);
 
  private:
   struct LayerState {
-    double window = 0;            // seconds from the last demanded byte to its lookups
+    double window = 0;            // seconds the disk was idle before its lookups
     std::uint32_t fruitless = 0;  // guesses in a row of which nothing was worth reading
   };
   LayerState& state(Phase phase, int layer) {
     return layers_[static_cast<std::size_t>(phase)][static_cast<std::size_t>(layer)];
   }
-  double seconds_to_read(std::uint64_t bytes) const { return static_cast<double>(bytes) * waited_ / landed_; }
+  double seconds_to_read(std::uint64_t bytes) const { return static_cast<double>(bytes) * busy_seconds_ / read_; }
   double gain(std::size_t rank, double window, double expert_seconds) const;
 
   LookaheadMode mode_;
   std::array<std::vector<LayerState>, 2> layers_;  // by Phase
   std::array<double, kRanks> precision_;           // p
   double busy_;                                    // q
-  double landed_, waited_;                         // bytes and seconds of late: together the bandwidth
+  double read_, busy_seconds_;                     // bytes and seconds of late: together the bandwidth
   // The guess that waits for its lookup.
   int guessed_layer_ = -1;
-  double idle_since_ = 0;  // when the disk will have read what was asked for before
+  double idle_since_ = 0;
   std::vector<int> candidates_;
 };
 

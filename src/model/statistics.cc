@@ -93,7 +93,8 @@ void subtract(const RunStatistics& since, RunStatistics& s) {
   s.decode_ahead -= since.decode_ahead;
   s.prefill_stall_seconds -= since.prefill_stall_seconds;
   s.decode_stall_seconds -= since.decode_stall_seconds;
-  s.decode_stall_bytes -= since.decode_stall_bytes;
+  s.decode_bursts.bytes -= since.decode_bursts.bytes;
+  s.decode_bursts.seconds -= since.decode_bursts.seconds;
   s.steady_hit_rate = std::nullopt;  // of the run as a whole
   s.io.reads -= since.io.reads;
   s.io.bytes -= since.io.bytes;
@@ -168,7 +169,7 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
     }
     s.prefill_stall_seconds = experts->stall_seconds(cache::Phase::prefill);
     s.decode_stall_seconds = experts->stall_seconds(cache::Phase::decode);
-    s.decode_stall_bytes = experts->stall_bytes(cache::Phase::decode);
+    s.decode_bursts = experts->bursts(cache::Phase::decode);
     s.slots_retired = experts->slots_retired();
     s.slots_restored = experts->slots_restored();
   }
@@ -221,7 +222,10 @@ std::string statistics_text(const RunStatistics& s) {
     if (decode.bytes_read > 0 && s.decode_stall_seconds > 0) {
       text += fmt::format(", waited {:.0f} % of the time",
                           100 * s.decode_stall_seconds / std::max(s.generation.decode_seconds, s.decode_stall_seconds));
-      text += fmt::format(" at {}", format_rate(static_cast<double>(s.decode_stall_bytes) / s.decode_stall_seconds));
+      if (s.decode_bursts.seconds > 0) {
+        text += fmt::format(", reading at {}",
+                            format_rate(static_cast<double>(s.decode_bursts.bytes) / s.decode_bursts.seconds));
+      }
     }
   }
   text += '\n';
@@ -317,7 +321,7 @@ std::string statistics_json(const RunStatistics& s) {
   j["cache"]["speculative_used"] = s.decode_ahead.used;
   j["cache"]["speculative_recall"] = number(s.lookahead_recall());
   j["cache"]["per_layer"] = per_layer;
-  const std::optional<double> stall_rate = ratio(static_cast<double>(s.decode_stall_bytes), s.decode_stall_seconds);
+  const std::optional<double> burst_rate = ratio(static_cast<double>(s.decode_bursts.bytes), s.decode_bursts.seconds);
   j["io"] = {{"engine", s.io_choice.engine},
              {"direct", s.io_choice.direct},
              {"reason", s.io_choice.reason},
@@ -327,7 +331,7 @@ std::string statistics_json(const RunStatistics& s) {
              {"retries", s.io.retries},
              {"device_bytes", s.device_bytes ? ordered_json(*s.device_bytes) : ordered_json(nullptr)},
              {"queue_depth", s.io.max_in_flight},
-             {"bandwidth_bytes_per_s", number(stall_rate)},
+             {"bandwidth_bytes_per_s", number(burst_rate)},
              {"probe_bandwidth_bytes_per_s", known(s.rates.disk)},
              {"probe_latency_seconds", known(s.rates.disk_latency)},
              {"probe_age_seconds", number(s.rates.age_seconds)}};

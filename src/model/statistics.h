@@ -33,7 +33,7 @@ struct RunStatistics {
   std::vector<cache::LookupCounts> layers;  // decode, per MoE layer
   double prefill_stall_seconds = 0;
   double decode_stall_seconds = 0;
-  std::uint64_t decode_stall_bytes = 0;  // landed meanwhile
+  cache::Bursts decode_bursts;  // reads that were waited for, from asking to the last byte
   stream::IoStats io;
   stream::IoChoice io_choice;
   std::optional<std::uint64_t> device_bytes;  // see stream/io_counters.h; none if the kernel does not tell

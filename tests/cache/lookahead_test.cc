@@ -34,7 +34,7 @@ std::size_t play(Lookahead& lookahead, const Timeline& timeline, int steps = 200
   std::size_t chosen = 0;
   double now = 0;
   for (int step = 0; step < steps; ++step) {
-    chosen = lookahead.choose(Phase::decode, 0, candidates, {.expert_bytes = kExpertBytes, .now = now += 1});
+    chosen = lookahead.choose(Phase::decode, 0, candidates, kExpertBytes, now += 1);
     std::vector<int> needed;
     for (const int id : candidates) {
       if (happens(timeline.precision[static_cast<std::size_t>(id)])) needed.push_back(id);
@@ -47,7 +47,7 @@ std::size_t play(Lookahead& lookahead, const Timeline& timeline, int steps = 200
 TEST(LookaheadTest, NothingIsKnownToBeIdleAtFirst) {
   Lookahead lookahead(LookaheadMode::automatic, 2);
   EXPECT_TRUE(lookahead.wants_guess(Phase::decode, 0));
-  EXPECT_EQ(lookahead.choose(Phase::decode, 0, numbers(4), {.expert_bytes = kExpertBytes}), 0u);
+  EXPECT_EQ(lookahead.choose(Phase::decode, 0, numbers(4), kExpertBytes, 0), 0u);
 }
 
 TEST(LookaheadTest, ReadsWhatTheIdleTimeHasRoomForWhenGuessesAreRight) {
@@ -109,9 +109,9 @@ TEST(LookaheadTest, AsksRarelyAfterManyGuessesInVainAndComesBackWhenThereIsTime)
 
 TEST(LookaheadTest, ALookupOfAnotherLayerSaysNothing) {
   Lookahead lookahead(LookaheadMode::automatic, 2);
-  lookahead.choose(Phase::decode, 1, numbers(1), {.expert_bytes = kExpertBytes});
+  lookahead.choose(Phase::decode, 1, numbers(1), kExpertBytes, 0);
   lookahead.lookup(Phase::decode, 0, {}, 1, 5);  // would be an endless window
-  EXPECT_EQ(lookahead.choose(Phase::decode, 0, numbers(1), {.expert_bytes = kExpertBytes, .now = 6}), 0u);
+  EXPECT_EQ(lookahead.choose(Phase::decode, 0, numbers(1), kExpertBytes, 6), 0u);
 }
 
 }  // namespace

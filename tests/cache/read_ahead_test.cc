@@ -129,9 +129,7 @@ TEST_F(ReadAheadTest, ResidentsAndWhatIsBeyondTheStagingAreNotRead) {
 }
 
 TEST_F(ReadAheadTest, NothingIsReadAheadWhileDemandedReadsAreUnderWay) {
-  CacheOptions patient = options(6, 2, tick);
-  patient.read_ahead_below = 0;
-  ExpertCache cache(file_.layers(), patient, reader_);
+  ExpertCache cache(file_.layers(), options(6, 2, tick), reader_);
   warm_up(cache);
   Lease lease = cache.acquire(0, std::vector{3}, Phase::decode, 1);
   cache.read_ahead(Phase::decode, 1, std::vector{4});
