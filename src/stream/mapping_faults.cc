@@ -27,12 +27,14 @@ namespace {
 using Entry = WatchedMapping::Entry;
 
 std::atomic<Entry*> first_entry{nullptr};
+std::atomic_flag reported = ATOMIC_FLAG_INIT;  // threads that compute together fault together; one line is enough
 struct sigaction former_action {};
 
 void on_fault(int, siginfo_t* info, void*) {
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   for (const Entry* entry = first_entry.load(); entry != nullptr; entry = entry->next) {
     if (address < entry->begin.load() || address >= entry->end.load()) continue;
+    while (reported.test_and_set()) pause();  // until the thread that came first ends the process
     // Nothing is left to do if it cannot be written.
     [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, entry->message.data(), entry->message.size());
     _exit(1);
