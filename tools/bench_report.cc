@@ -106,8 +106,6 @@ Row row_of(const BenchSeries& series, const Repetitions& group, const BenchSerie
   const model::RunStatistics& s = middle.statistics;
   const bool prefill = middle.phase == cache::Phase::prefill;
   const cache::LookupCounts& lookups = prefill ? s.prefill_lookups : s.decode_lookups;
-  const cache::SpeculationCounts& ahead = prefill ? s.prefill_ahead : s.decode_ahead;
-  const std::uint64_t bytes = lookups.bytes_read + ahead.bytes_read - ahead.bytes_used;  // wrong guesses included
   const double stall = prefill ? s.prefill_stall_seconds : s.decode_stall_seconds;
   const int tokens = prefill ? s.generation.prompt_tokens : s.generation.decode_steps;
   Row row{series.setting,
@@ -118,7 +116,7 @@ Row row_of(const BenchSeries& series, const Repetitions& group, const BenchSerie
           "-",
           "-",
           percent(static_cast<double>(lookups.hits), static_cast<double>(lookups.lookups)),
-          read_per_token(s, bytes, tokens),
+          read_per_token(s, s.bytes_read(middle.phase), tokens),
           s.model.mapped ? "-" : percent(stall, seconds(middle))};
   if (std::optional<Ratio> faster = before != nullptr ? ratio(group, *before) : std::nullopt; faster) {
     row[kRatio] = fmt::format("{:.3f}", faster->of_medians);

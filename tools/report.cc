@@ -20,10 +20,11 @@ std::string experts_line(const model::RunStatistics& s) {
     line +=
         fmt::format(", {:.1f} % hits", 100 * static_cast<double>(decode.hits) / static_cast<double>(decode.lookups));
   }
-  line += fmt::format("; read {} from disk", format_bytes(s.prefill_lookups.bytes_read + decode.bytes_read));
+  line += fmt::format("; read {} from disk",
+                      format_bytes(s.bytes_read(cache::Phase::prefill) + s.bytes_read(cache::Phase::decode)));
   if (s.generation.decode_steps > 0) {
     const auto steps = static_cast<std::uint64_t>(s.generation.decode_steps);
-    line += fmt::format(", {} per token", format_bytes(decode.bytes_read / steps));
+    line += fmt::format(", {} per token", format_bytes(s.bytes_read(cache::Phase::decode) / steps));
   }
   return line + "\n";
 }

@@ -104,11 +104,6 @@ void subtract(const RunStatistics& since, RunStatistics& s) {
   s.major_faults -= since.major_faults;
 }
 
-/// Bytes requested from the device in a phase: for what was missed, and for guesses that were wrong.
-std::uint64_t requested_bytes(const cache::LookupCounts& lookups, const cache::SpeculationCounts& ahead) {
-  return lookups.bytes_read + ahead.bytes_read - ahead.bytes_used;
-}
-
 /// How much of the weights lies on huge pages, which save a part of the time that address translation takes.
 std::string huge_pages_text(const RunStatistics& s) {
   const std::uint64_t weights = s.model.dense_bytes + s.model.slot_bytes;
@@ -137,6 +132,12 @@ std::optional<Bound> RunStatistics::bound() const {
   if (disk && (!memory || *disk <= *memory)) return Bound{*disk, "disk"};
   if (memory) return Bound{*memory, "memory"};
   return std::nullopt;
+}
+
+std::uint64_t RunStatistics::bytes_read(cache::Phase phase) const {
+  const bool prefill = phase == cache::Phase::prefill;
+  const cache::SpeculationCounts& ahead = prefill ? prefill_ahead : decode_ahead;
+  return (prefill ? prefill_lookups : decode_lookups).bytes_read + ahead.bytes_read - ahead.bytes_used;
 }
 
 std::optional<double> RunStatistics::lookahead_recall() const {
@@ -209,14 +210,14 @@ std::string mapped_text(const RunStatistics& s) {
 std::string statistics_text(const RunStatistics& s) {
   std::string text = fmt::format("prefill {:6} tok {:7.1f} tok/s", s.generation.prompt_tokens, s.prefill_speed());
   if (s.prefill_lookups.lookups > 0)
-    text += fmt::format("   read {}", format_bytes(requested_bytes(s.prefill_lookups, s.prefill_ahead)));
+    text += fmt::format("   read {}", format_bytes(s.bytes_read(cache::Phase::prefill)));
   text += fmt::format("\ndecode  {:6} tok {:7.1f} tok/s", s.generation.decode_steps, s.decode_speed());
   const cache::LookupCounts& decode = s.decode_lookups;
   if (decode.lookups > 0) {
     text += fmt::format("   hit {} % (miss: cold {}, capacity {})", percent(decode.hits, decode.lookups),
                         percent(decode.misses_cold, decode.lookups), percent(decode.misses_capacity, decode.lookups));
     if (s.generation.decode_steps > 0) {
-      text += fmt::format("   read {}/tok", format_bytes(requested_bytes(decode, s.decode_ahead) /
+      text += fmt::format("   read {}/tok", format_bytes(s.bytes_read(cache::Phase::decode) /
                                                          static_cast<std::uint64_t>(s.generation.decode_steps)));
     }
     if (decode.bytes_read > 0 && s.decode_stall_seconds > 0) {
@@ -299,14 +300,14 @@ std::string statistics_json(const RunStatistics& s) {
   j["prefill"] = {{"tokens", s.generation.prompt_tokens},
                   {"seconds", s.generation.prefill_seconds},
                   {"tok_per_s", s.prefill_speed()},
-                  {"bytes_read", counted(requested_bytes(s.prefill_lookups, s.prefill_ahead))},
+                  {"bytes_read", counted(s.bytes_read(cache::Phase::prefill))},
                   {"bytes_needed", counted(s.prefill_lookups.bytes_needed)},
                   {"stall_seconds", counted(s.prefill_stall_seconds)},
                   {"cache", counts_json(s.prefill_lookups, s.model.mapped)}};
   j["decode"] = {{"tokens", s.generation.decode_steps},
                  {"seconds", s.generation.decode_seconds},
                  {"tok_per_s", s.decode_speed()},
-                 {"bytes_read", counted(requested_bytes(s.decode_lookups, s.decode_ahead))},
+                 {"bytes_read", counted(s.bytes_read(cache::Phase::decode))},
                  {"bytes_needed", counted(s.decode_lookups.bytes_needed)},
                  {"stall_seconds", counted(s.decode_stall_seconds)}};
   ordered_json per_layer = ordered_json::array();

@@ -51,6 +51,8 @@ struct RunStatistics {
   std::optional<double> memory_bound() const;
   /// The tighter of the two.
   std::optional<Bound> bound() const;
+  /// Expert bytes requested from the device in a phase: for what was missed, and for guesses that were wrong.
+  std::uint64_t bytes_read(cache::Phase phase) const;
   /// Share of the decode misses that had been read ahead, in [0, 1]; none if nothing was missed.
   std::optional<double> lookahead_recall() const;
   double decode_speed() const;  // tokens per second; 0 if nothing was decoded
