@@ -88,8 +88,8 @@ class Lease {
   Lease& operator=(Lease&&) = delete;
   ~Lease();
 
-  /// The next batch, in ascending id, valid until the next call. The first holds all residents (hits), without
-  /// waiting, if there are any; each later one holds what has landed since, waiting for at least one expert. Empty
+  /// The next batch, in ascending id, valid until the next call. The first holds all residents (hits) and what was read
+  /// ahead and has landed, without waiting, if there is any; each later one holds what has landed since, waiting for at least one expert. Empty
   /// when every expert of the request was handed out. A union larger than the layer's slots goes through in waves: if
   /// reads still wait for slots, next() gives back those of the batches before, but for the experts that will stay.
   /// Throws Error when a read failed, once for each failed expert: nothing of it stays visible, the slot is free again
