@@ -116,9 +116,9 @@ Budget plan_budget(BudgetRequest request) {
     origin = fmt::format("{} of {} available memory", format_bytes(*limit), format_bytes(request.available_bytes));
   }
 
-  const int staging_slots = std::exchange(request.staging_slots, 0);
-  const bool all_fit = slots_asked >= most && (!limit || largest_slots(request, floor, most, *limit) == most);
-  request.staging_slots = staging_slots;
+  BudgetRequest unstaged = request;
+  unstaged.staging_slots = 0;
+  const bool all_fit = slots_asked >= most && (!limit || largest_slots(unstaged, floor, most, *limit) == most);
   const int least_slots = slots_given ? std::min(slots_asked, most) : floor;
   if (all_fit || (limit && itemise(request, least_slots, 1).total_bytes() > *limit)) request.staging_slots = 0;
 

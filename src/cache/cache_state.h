@@ -123,8 +123,6 @@ struct Lease::State {
   Waves waves;                     // which experts stay, of a request larger than the slots
 
  private:
-  /// Whether nothing waits for a slot or for its reads.
-  bool all_read() const { return !has_waiting() && in_flight.empty(); }
   bool has_waiting() const { return next_waiting < waiting.size(); }
   void count(std::uint64_t LookupCounts::*counter, std::uint64_t amount);
   /// Plans a request that does not fit into the slots that other leases leave.

@@ -244,9 +244,8 @@ void ExpertCache::State::start_guess() {
   if (guess.layer < 0 || experts_waiting > 0 || bytes_in_flight > 0) return;
   const int guessed_layer = std::exchange(guess.layer, -1);
   const Layer& of = layer(guessed_layer);
-  std::uint64_t expert_bytes = 0;
-  for (const std::uint64_t bytes : of.layout->part_bytes) expert_bytes += bytes;
-  const std::size_t count = lookahead.choose(guess.phase, guessed_layer, guess.candidates, expert_bytes, seconds());
+  const std::size_t count =
+      lookahead.choose(guess.phase, guessed_layer, guess.candidates, of.layout->expert_bytes, seconds());
   SpeculationCounts& counts = speculation[static_cast<std::size_t>(guess.phase)];
   for (const int expert : std::span(guess.candidates).first(count)) {
     const int index = staging.find_available(*of.layout);

@@ -58,6 +58,7 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
 }
 
 void Lease::State::settle_guess(std::span<const int> ids) {
+  if (cache.staging.size() == 0) return;  // nothing was read ahead, and the lookahead is off
   if (cache.staging.reads_in_flight()) cache.poll(false);
   const LayerSlots& slots = cache.layer(layer).slots;
   const auto missing = [&](int expert) { return slots.find(expert) == LayerSlots::kNone; };
@@ -155,7 +156,7 @@ void Lease::State::start_reads() {
     slot = of.slots.claim(expert, step);
     if (slot == LayerSlots::kNone) break;
     in_flight.push_back({.slot = slot, .hit = false, .own_reads = true});
-    for (const std::uint64_t bytes : of.layout->part_bytes) count(&LookupCounts::bytes_needed, bytes);
+    count(&LookupCounts::bytes_needed, of.layout->expert_bytes);
     if (adopt_staged(slot)) continue;
     count(&LookupCounts::bytes_read, cache.append_reads(layer, slot));
   }

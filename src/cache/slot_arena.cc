@@ -19,6 +19,7 @@ SlotLayout::SlotLayout(const LayerExperts& layer) {
     const std::uint64_t bytes = layer.slice(0, part).bytes;
     part_bytes.push_back(bytes);
     part_offset.push_back(capacity);
+    expert_bytes += bytes;
     capacity += round_up(bytes, kIoAlignment) + kWindowSlack;
   }
 }

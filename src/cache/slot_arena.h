@@ -18,6 +18,7 @@ struct SlotLayout {
 
   std::vector<std::uint64_t> part_bytes;   // [parts] bytes of the slice
   std::vector<std::uint64_t> part_offset;  // [parts] where the region starts in the slot; multiples of kIoAlignment
+  std::uint64_t expert_bytes = 0;          // of all parts together
   std::uint64_t capacity = 0;              // bytes of one slot; a multiple of kIoAlignment
 };
 

@@ -125,13 +125,7 @@ class CacheBesideModel : public ::testing::TestWithParam<Setting> {
       }
       for (const Phase phase : {Phase::prefill, Phase::decode}) {
         const LookupCounts& real = real_.counts(layer, phase);
-        const LookupCounts& naive = naive_.counts(layer, phase);
-        EXPECT_EQ(real.lookups, naive.lookups);
-        EXPECT_EQ(real.hits, naive.hits);
-        EXPECT_EQ(real.misses_cold, naive.misses_cold);
-        EXPECT_EQ(real.misses_capacity, naive.misses_capacity);
-        EXPECT_EQ(real.bytes_needed, naive.bytes_needed);
-        EXPECT_EQ(real.bytes_read, naive.bytes_read);
+        expect_equal(real, naive_.counts(layer, phase));
         EXPECT_EQ(real.hits + real.misses_cold + real.misses_capacity, real.lookups);
       }
     }

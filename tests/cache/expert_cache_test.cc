@@ -26,14 +26,6 @@ using stream::IoOp;
 using stream::Outcome;
 
 // Hands out everything a lease has left; returns the ids in the order they came.
-std::vector<int> drain(Lease& lease) {
-  std::vector<int> all;
-  for (auto batch = lease.next(); !batch.empty(); batch = lease.next()) {
-    for (const ReadyExpert& ready : batch) all.push_back(ready.id);
-  }
-  return all;
-}
-
 void load(ExpertCache& cache, int layer, const std::vector<int>& ids, std::uint64_t step) {
   Lease lease = cache.acquire(layer, ids, Phase::decode, step);
   drain(lease);

@@ -84,4 +84,22 @@ inline std::vector<int> ids_of(std::span<const ReadyExpert> batch) {
   return ids;
 }
 
+/// The ids of all batches that are left in a lease, in their order.
+inline std::vector<int> drain(Lease& lease) {
+  std::vector<int> all;
+  for (auto batch = lease.next(); !batch.empty(); batch = lease.next()) {
+    for (const ReadyExpert& ready : batch) all.push_back(ready.id);
+  }
+  return all;
+}
+
+inline void expect_equal(const LookupCounts& is, const LookupCounts& expected) {
+  EXPECT_EQ(is.lookups, expected.lookups);
+  EXPECT_EQ(is.hits, expected.hits);
+  EXPECT_EQ(is.misses_cold, expected.misses_cold);
+  EXPECT_EQ(is.misses_capacity, expected.misses_capacity);
+  EXPECT_EQ(is.bytes_needed, expected.bytes_needed);
+  EXPECT_EQ(is.bytes_read, expected.bytes_read);
+}
+
 }  // namespace sluice::cache

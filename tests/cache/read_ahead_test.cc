@@ -30,14 +30,6 @@ std::uint64_t requested_bytes(ExpertFile& file) {
   return bytes;
 }
 
-std::vector<int> drain(Lease& lease) {
-  std::vector<int> all;
-  for (auto batch = lease.next(); !batch.empty(); batch = lease.next()) {
-    for (const ReadyExpert& ready : batch) all.push_back(ready.id);
-  }
-  return all;
-}
-
 CacheOptions options(int slots, int staging, double (*seconds)() = steady_seconds) {
   return {.slots_per_layer = slots, .staging_slots = staging, .lookahead = LookaheadMode::on, .seconds = seconds};
 }
@@ -214,14 +206,7 @@ TEST_F(ReadAheadTest, ChangesNoCountNoResidentAndNoByte) {
         EXPECT_EQ(plain.resident(layer, expert), ahead.resident(layer, expert));
       }
       for (const Phase phase : {Phase::prefill, Phase::decode}) {
-        const LookupCounts& a = plain.counts(layer, phase);
-        const LookupCounts& b = ahead.counts(layer, phase);
-        EXPECT_EQ(a.lookups, b.lookups);
-        EXPECT_EQ(a.hits, b.hits);
-        EXPECT_EQ(a.misses_cold, b.misses_cold);
-        EXPECT_EQ(a.misses_capacity, b.misses_capacity);
-        EXPECT_EQ(a.bytes_needed, b.bytes_needed);
-        EXPECT_EQ(a.bytes_read, b.bytes_read);
+        expect_equal(ahead.counts(layer, phase), plain.counts(layer, phase));
       }
     }
     const SpeculationCounts& counts = ahead.speculation(Phase::decode);

@@ -63,9 +63,8 @@ std::span<const int> guess_next(Pass& pass, const MoeWeights& weights, const flo
   const std::span<int> guess = pass.workspace.take<int>(static_cast<std::size_t>(next.spec->experts));
   const Workspace::Mark mark(pass.workspace);
   const std::span<int> ids = pass.workspace.take<int>(pass.floats(next.spec->top_k));
-  const std::span<float> h = pass.take(pass.hidden);
-  kernels::rms_norm(pass.context, x, pass.count(), pass.hidden, block.norm.data(), pass.norm_eps, h.data());
-  run_router(pass, next, x, h.data(), ids, pass.take(next.spec->top_k));
+  const float* h = branch_input(pass, block.norm, x, x);
+  run_router(pass, next, x, h, ids, pass.take(next.spec->top_k));
   if (*pass.guess_override) {
     for (std::size_t row = 0; row < pass.rows.size(); ++row) {
       (*pass.guess_override)(next.index, static_cast<int>(row), ids.subspan(row * k, k));
