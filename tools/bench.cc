@@ -50,13 +50,6 @@ Comparison comparison(const BenchOptions& options) {
   return {{{"", options.settings}}, true, ""};
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  if (path.empty()) return;
-  OutputFile file(path);
-  file.write(text);
-  file.commit();
-}
-
 int bench(const BenchOptions& options, const Environment& environment) {
   if (options.request.prompt_tokens == 0 && options.request.decode_tokens == 0) {
     fail_usage("-p 0 -n 0: nothing is left to measure");

@@ -1,7 +1,6 @@
 #include "bench_compare.h"
 
 #include <algorithm>
-#include <charconv>
 #include <numeric>
 #include <optional>
 
@@ -53,13 +52,6 @@ BenchPoint parse_settings(std::string_view letter, std::string_view text, const 
   return point;
 }
 
-std::optional<double> as_number(const std::string& text) {
-  double value = 0;
-  const char* const last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), last, value);
-  return error == std::errc{} && end == last ? std::optional(value) : std::nullopt;
-}
-
 }  // namespace
 
 Comparison parse_sweep(const Given& text, const FlagValues& given) {
@@ -86,7 +78,7 @@ SweepAxis numeric_axis(const Comparison& comparison) {
   for (const BenchPoint& point : comparison.points) {
     const std::string& value = point.settings.at(comparison.swept);
     const std::optional<double> number =
-        size ? static_cast<double>(parse_size(value, "--sweep")) / static_cast<double>(kGiB) : as_number(value);
+        size ? static_cast<double>(parse_size(value, "--sweep")) / static_cast<double>(kGiB) : whole<double>(value);
     if (!number) fail_usage("--svg: {} is no number; only a sweep over numbers can be drawn", point.name);
     axis.values.push_back(*number);
   }
@@ -102,9 +94,8 @@ std::vector<std::size_t> turns(std::size_t points, int repetition) {
 
 void check_same_tokens(const BenchSeries& reference, std::string_view setting, std::span<const model::BenchRun> runs) {
   for (const model::BenchRun& run : runs) {
-    const auto before = std::find_if(reference.runs.begin(), reference.runs.end(), [&](const model::BenchRun& other) {
-      return other.phase == run.phase && other.cache == run.cache;
-    });
+    const auto before = std::find_if(reference.runs.begin(), reference.runs.end(),
+                                     [&](const model::BenchRun& other) { return same_measurement(other, run); });
     if (before == reference.runs.end()) continue;
     const std::size_t both = std::min(before->tokens.size(), run.tokens.size());
     const auto [was, is] = std::mismatch(

@@ -33,8 +33,6 @@ double seconds(const BenchRun& run) {
 /// The repetitions of one measurement, in their order. Never empty.
 using Repetitions = std::vector<const BenchRun*>;
 
-bool same_measurement(const BenchRun& a, const BenchRun& b) { return a.phase == b.phase && a.cache == b.cache; }
-
 Repetitions repetitions(const BenchSeries& series, const BenchRun& of) {
   Repetitions found;
   for (const BenchRun& run : series.runs) {
@@ -162,6 +160,8 @@ std::string plain_text(const std::vector<Row>& rows, bool markdown) {
 }
 
 }  // namespace
+
+bool same_measurement(const BenchRun& a, const BenchRun& b) { return a.phase == b.phase && a.cache == b.cache; }
 
 std::string measurement_name(const BenchRun& run) {
   return fmt::format("{}, {}", name_of(run.phase), name_of(run.cache));

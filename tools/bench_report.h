@@ -16,6 +16,9 @@ struct BenchSeries {
 
 enum class TableStyle : unsigned char { plain, markdown, csv };
 
+/// Whether two runs are repetitions of one measurement: the same phase with the same cache state.
+bool same_measurement(const model::BenchRun& a, const model::BenchRun& b);
+
 /// "decode, warm"
 std::string measurement_name(const model::BenchRun& run);
 

@@ -62,4 +62,11 @@ void OutputFile::commit() {
 
 void OutputFile::fail_errno(const char* what) { fail("{}: {}: {}", shown_.string(), what, std::strerror(errno)); }
 
+void write_file(const fs::path& path, std::string_view text) {
+  if (path.empty()) return;
+  OutputFile file(path);
+  file.write(text);
+  file.commit();
+}
+
 }  // namespace sluice::tools

@@ -37,4 +37,7 @@ class OutputFile {
   int descriptor_ = -1;
 };
 
+/// Writes `text` as a whole file; does nothing if `path` is empty. Throws Error naming the file.
+void write_file(const std::filesystem::path& path, std::string_view text);
+
 }  // namespace sluice::tools

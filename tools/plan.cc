@@ -96,11 +96,7 @@ int plan(const PlanOptions& options, const Environment& environment) {
 
   for (const std::string& notice : report.notices) log::warn("{}", notice);
   fmt::print("{}", model::plan_text(report));
-  if (!options.json.empty()) {
-    OutputFile file(options.json);
-    file.write(model::plan_json(report));
-    file.commit();
-  }
+  if (!options.json.empty()) write_file(options.json, model::plan_json(report));
   return 0;
 }
 

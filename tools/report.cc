@@ -86,9 +86,7 @@ void check_output_files(const Settings& settings) {
 void report(model::Model& model, const model::GenerateResult& generation, const Settings& settings,
             model::RouteRecorder& routes) {
   if (const std::string heat = settings.runtime.heat.empty() ? "" : model.heat_text(); !heat.empty()) {
-    OutputFile file(settings.runtime.heat);
-    file.write(heat);
-    file.commit();
+    write_file(settings.runtime.heat, heat);
   }
   const bool wanted = settings.stats || !settings.stats_json.empty();
   if (settings.quiet && !wanted) return;
@@ -97,11 +95,7 @@ void report(model::Model& model, const model::GenerateResult& generation, const 
   if (const model::SettingRecord* slots = find_record(statistics.settings, "cache_slots"); slots->origin != "default") {
     statistics.model.slots_origin = slots->origin;
   }
-  if (!settings.stats_json.empty()) {
-    OutputFile file(settings.stats_json);
-    file.write(model::statistics_json(statistics));
-    file.commit();
-  }
+  if (!settings.stats_json.empty()) write_file(settings.stats_json, model::statistics_json(statistics));
   if (settings.stats) {
     fmt::print(stderr, "{}", model::statistics_text(statistics));
   } else if (!settings.quiet) {

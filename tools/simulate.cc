@@ -166,13 +166,6 @@ SimulatedCache simulate_one(const cache::RouteLog& log, const std::string& polic
   return result;
 }
 
-void write_file(const std::filesystem::path& path, std::string_view text) {
-  if (path.empty()) return;
-  OutputFile file(path);
-  file.write(text);
-  file.commit();
-}
-
 int simulate(const SimulateOptions& options, const Environment& environment) {
   for (const std::filesystem::path& path : {options.json, options.svg}) {
     if (!path.empty()) check_writable(path);

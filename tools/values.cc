@@ -4,25 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <optional>
 
 #include "base/error.h"
 
 namespace sluice::tools {
-
-namespace {
-
-/// The number that is the whole of `text`, or nothing.
-template <typename T>
-std::optional<T> whole(std::string_view text) {
-  T value{};
-  const char* const last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), last, value);
-  return error == std::errc{} && end == last ? std::optional(value) : std::nullopt;
-}
-
-}  // namespace
 
 int parse_int(const Given& given, int lowest, int highest) {
   const std::optional<int> value = whole<int>(given.text);

@@ -2,11 +2,14 @@
 // from, what it was and what was expected.
 #pragma once
 
+#include <charconv>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 namespace sluice::tools {
@@ -16,6 +19,15 @@ struct Given {
   std::string_view text;
   std::string_view source;
 };
+
+/// The number that is the whole of `text`, or nothing.
+template <typename T>
+std::optional<T> whole(std::string_view text) {
+  T value{};
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  return error == std::errc{} && end == last ? std::optional(value) : std::nullopt;
+}
 
 /// A whole number in [lowest, highest].
 int parse_int(const Given& given, int lowest, int highest);

@@ -253,11 +253,8 @@ TEST(EmbeddedModel, CountsAreTrue) {
   EXPECT_EQ(routed, (prompt.size() + steps) * 8 * 4);
   EXPECT_GT(statistics.decode_lookups.misses_capacity, 0U);
   // The cache counts whole windows; the last one of a file ends with the file.
-  const cache::SpeculationCounts& ahead = statistics.decode_ahead;
-  const cache::SpeculationCounts& ahead_of_prompt = statistics.prefill_ahead;
-  const auto counted = static_cast<double>(statistics.prefill_lookups.bytes_read +
-                                           statistics.decode_lookups.bytes_read + ahead.bytes_read - ahead.bytes_used +
-                                           ahead_of_prompt.bytes_read - ahead_of_prompt.bytes_used);
+  const auto counted =
+      static_cast<double>(statistics.bytes_read(cache::Phase::prefill) + statistics.bytes_read(cache::Phase::decode));
   EXPECT_NEAR(static_cast<double>(statistics.io.bytes - reader_before.bytes), counted, 0.001 * counted);
   if (statistics.io_choice.direct && before && after) {
     const auto kernel = static_cast<double>(after->read_bytes - before->read_bytes);
