@@ -179,9 +179,8 @@ ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettin
     }
   }
   mapped = settings.io == stream::kMmap && !experts.empty();
-  if (settings.cache_slots && (mapped || experts.empty())) {
-    notices.push_back(fmt::format("requested --cache-slots, got none because {}",
-                                  mapped ? "--io mmap computes in place" : "the model is dense"));
+  if (settings.cache_slots && mapped) {
+    notices.emplace_back("requested --cache-slots, got none because --io mmap computes in place");
   }
   notices.insert(notices.end(), spec.notices.begin(), spec.notices.end());
   if (auto notice = skipped_notice(checkpoint)) notices.push_back(std::move(*notice));

@@ -182,6 +182,16 @@ TEST(Run, WhatHadNoEffectIsReported) {
   EXPECT_THAT(json::parse(read_file(file))["notices"].dump(), HasSubstr("--prefetch"));
 }
 
+TEST(Run, SlotsForADenseModelAreRefusedOnce) {
+  const ScratchDirectory scratch;
+  const std::string file = (scratch / "logits.safetensors").string();
+  const ProgramResult result = run_program({"logits", "-m", SLUICE_SOURCE_DIR "/tests/data/models/qwen3-affine4-gs64",
+                                            "--tokens", "1,2", "--cache-slots", "8", "-o", file});
+  EXPECT_EQ(result.exit_code, 0) << result.errors;
+  EXPECT_THAT(result.errors, HasSubstr("requested --cache-slots 8, got 0 because the model has no routed experts"));
+  EXPECT_EQ(result.errors.find("requested"), result.errors.rfind("requested")) << result.errors;
+}
+
 TEST(Run, ChangingTheModelIsNamed) {
   const ProgramResult result = run_program({"run", "-n", "2", "--experts-per-token", "2"});
   EXPECT_EQ(result.exit_code, 0);
