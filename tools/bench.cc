@@ -50,6 +50,16 @@ Comparison comparison(const BenchOptions& options) {
   return {{{"", options.settings}}, true, ""};
 }
 
+/// Throws UsageError for files that only a single run writes.
+void refuse_files_of_a_run(const FlagValues& settings) {
+  if (settings.contains("stats-json")) {
+    fail_usage("--stats-json: is of one run, and bench makes many; --json FILE writes the statistics of each");
+  }
+  if (settings.contains("route-trace")) {
+    fail_usage("--route-trace: is of one run, and bench makes many; record with sluice run, measure with --routing");
+  }
+}
+
 int bench(const BenchOptions& options, const Environment& environment) {
   if (options.request.prompt_tokens == 0 && options.request.decode_tokens == 0) {
     fail_usage("-p 0 -n 0: nothing is left to measure");
@@ -65,6 +75,7 @@ int bench(const BenchOptions& options, const Environment& environment) {
   std::vector<Settings> settings;
   std::vector<BenchSeries> series;
   for (const BenchPoint& point : compared.points) {
+    refuse_files_of_a_run(point.settings);
     settings.push_back(resolve_settings(point.settings, environment));
     series.push_back({point.name, {}});
   }
@@ -152,7 +163,8 @@ Action declare_bench(std::vector<Flag>& flags) {
                    [options](const Given& given) { options->ablation = parse_switch(given); }});
   flags.push_back({"--format", "plain|markdown|csv", "Output", "how the table is written (default: plain)",
                    [options](const Given& given) { options->style = parse_style(given); }});
-  flags.push_back({"--json", "FILE", "Output", "write every measurement with its statistics as JSON",
+  flags.push_back({"--json", "FILE", "Output",
+                   "write every measurement with its statistics as JSON, instead of --stats-json",
                    [options](const Given& given) { options->json = parse_path(given); }});
   flags.push_back({"--svg", "FILE", "Output", "draw speed, bounds and hit rate against the values of a numeric sweep",
                    [options](const Given& given) { options->svg = parse_path(given); }});

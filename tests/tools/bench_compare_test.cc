@@ -4,6 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <string>
+#include <vector>
+
 #include "base/error.h"
 #include "model_copy.h"
 #include "program.h"
@@ -116,6 +120,23 @@ TEST(Bench, DoesNotCompareDifferentTexts) {
   EXPECT_EQ(result.output, "");
   EXPECT_THAT(result.errors, AllOf(HasSubstr("'A: as given'"), HasSubstr("'B: experts-per-token=1'"),
                                    HasSubstr("different tokens (prefill, cold: token 1 is ")));
+}
+
+TEST(Bench, RefusesTheFilesOfASingleRunBeforeMeasuring) {
+  const testing::ScratchDirectory scratch;
+  const std::string file = (scratch / "file").string();
+  const auto errors = [&](const std::vector<std::string>& flags) {
+    std::vector<std::string> arguments{"bench", "-m", "/nowhere"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const testing::ProgramResult result = testing::run_program(arguments);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_EQ(result.output, "");
+    return result.errors;
+  };
+  EXPECT_THAT(errors({"--stats-json", file}), AllOf(HasSubstr("--stats-json: "), HasSubstr("--json FILE")));
+  EXPECT_THAT(errors({"--route-trace", file}), AllOf(HasSubstr("--route-trace: "), HasSubstr("sluice run")));
+  EXPECT_THAT(errors({"--ab", "", "stats-json=" + file}), HasSubstr("--stats-json: "));
+  EXPECT_FALSE(std::filesystem::exists(file));
 }
 
 TEST(Bench, DrawsANumericSweepAndRefusesOthersBeforeMeasuring) {
