@@ -91,13 +91,15 @@ int logits(const LogitsOptions& options, const Environment& environment) {
   result.decode_steps = count - prefill;
   for (int done = 0; done < count;) {
     const bool in_prompt = done < prefill;
-    const int step = in_prompt ? std::min(prefill - done, info.prefill_chunk) : 1;
+    const int rows = in_prompt ? std::min(prefill - done, info.prefill_chunk) : 1;
+    const model::SequenceStep step{&session,
+                                   tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(rows)),
+                                   model::LogitsWanted::all, in_prompt};
     const auto start = Clock::now();
-    model->prefill(session, tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(step)),
-                   model::LogitsWanted::all, write_row);
+    model->forward(std::span(&step, 1), write_row);
     (in_prompt ? result.prefill_seconds : result.decode_seconds) +=
         std::chrono::duration<double>(Clock::now() - start).count();
-    done += step;
+    done += rows;
     if (interrupt.requested()) return interrupt.exit_code();
   }
   file.commit();

@@ -29,7 +29,7 @@ void Model::State::forward(std::span<const SequenceStep> sequence_steps, LogitsS
   if (rows.empty()) return;
   std::size_t appended = 0;
   const bool decode = std::all_of(sequence_steps.begin(), sequence_steps.end(),
-                                  [](const auto& step) { return step.tokens.size() == 1; });
+                                  [](const auto& step) { return step.tokens.size() == 1 && !step.prompt; });
   try {
     for (; appended < sequence_steps.size(); ++appended) {
       sequence_steps[appended].session->append(sequence_steps[appended].tokens);

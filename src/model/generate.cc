@@ -45,7 +45,7 @@ bool evaluate_prompt(Model& model, Session& session, const GenerateRequest& requ
     const auto count = std::min(chunk, request.prompt.size() - done);
     const bool last = done + count == request.prompt.size();
     const SequenceStep step{&session, request.prompt.subspan(done, count),
-                            last ? LogitsWanted::last : LogitsWanted::none};
+                            last ? LogitsWanted::last : LogitsWanted::none, true};
     if (!advance(model, step, next, result)) return false;
     done += count;
     on_prefill(static_cast<int>(done));

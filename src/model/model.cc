@@ -172,7 +172,7 @@ void Model::prefill(Session& session, std::span<const int> tokens, LogitsWanted 
     const std::size_t count = std::min(chunk, tokens.size() - done);
     const bool last = done + count == tokens.size();
     const LogitsWanted wanted = logits == LogitsWanted::last && !last ? LogitsWanted::none : logits;
-    const SequenceStep step{&session, tokens.subspan(done, count), wanted};
+    const SequenceStep step{&session, tokens.subspan(done, count), wanted, true};
     forward(std::span(&step, 1),
             [&](int s, int row, std::span<float> values) { sink(s, static_cast<int>(done) + row, values); });
     done += count;

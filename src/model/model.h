@@ -33,6 +33,7 @@ struct SequenceStep {
   Session* session = nullptr;
   std::span<const int> tokens;  // appended to the session; ids below the vocabulary size
   LogitsWanted logits = LogitsWanted::last;
+  bool prompt = false;  // a single token of a prompt looks like one that is decoded, and is not counted as one
 };
 
 /// Receives the logits of one wanted row: the index of its step, the row in that step, f32 [vocabulary]. The span is
@@ -91,7 +92,7 @@ class Model {
   /// Runs all steps as one batch, appends their tokens to the sessions and gives the wanted logits to `sink`, in order
   /// of step and row. A session takes part at most once. At most prefill_chunk rows in all. Results of a sequence do
   /// not depend on what else is in the batch. Throws Error when a read fails or a context is full (then no token was
-  /// appended). A step with several tokens counts as prefill, one with a single token as decode.
+  /// appended). The pass counts as decode if every step is a single token outside a prompt, else as prefill.
   void forward(std::span<const SequenceStep> steps, LogitsSink sink);
 
   /// forward() over a long run of tokens of one session, in chunks. `row` in the sink counts from the first token.

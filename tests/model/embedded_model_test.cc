@@ -238,7 +238,8 @@ TEST(EmbeddedModel, CountsAreTrue) {
   const stream::IoStats reader_before = model->reader().stats();
   const std::optional<stream::ProcessIo> before = stream::read_process_io();
   std::uint64_t routed = 0;
-  model->observe_routes([&](int, int, std::span<const int> ids, std::span<const float>) { routed += ids.size(); });
+  model->observe_routes(
+      [&](cache::Phase, int, int, std::span<const int> ids, std::span<const float>) { routed += ids.size(); });
   const Generated generated = greedy(*model, prompt, 40);
   const std::optional<stream::ProcessIo> after = stream::read_process_io();
   const RunStatistics statistics = collect_statistics(*model, generated.result, {}, {});

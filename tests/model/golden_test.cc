@@ -139,7 +139,7 @@ TEST_P(Golden, RouterDecisionsAreTheReferences) {
   const std::vector<int> greedy = expected.values<int>("greedy");
   std::map<std::string, Routes> seen;
   std::string tag = "prefill";
-  model->observe_routes([&](int layer, int, std::span<const int> ids, std::span<const float> weights) {
+  model->observe_routes([&](cache::Phase, int layer, int, std::span<const int> ids, std::span<const float> weights) {
     const int at = layers[static_cast<std::size_t>(layer)];
     std::map<int, float>& row = seen[tag + ".layer." + std::to_string(at) + ".router."].emplace_back();
     for (std::size_t i = 0; i < ids.size(); ++i) row[ids[i]] = weights[i];
@@ -203,7 +203,7 @@ TEST_P(Golden, MappedExpertsGiveTheLogitsOfSlots) {
   const std::vector<int> tokens = prompt_and_greedy(expected, "", 8);
   std::vector<int> routes, mapped_routes;
   const auto observe = [](Model& model, std::vector<int>& seen) {
-    model.observe_routes([&](int layer, int, std::span<const int> ids, std::span<const float>) {
+    model.observe_routes([&](cache::Phase, int layer, int, std::span<const int> ids, std::span<const float>) {
       seen.push_back(layer);
       seen.insert(seen.end(), ids.begin(), ids.end());
     });

@@ -94,7 +94,8 @@ class WarmStartTest : public ::testing::Test {
     Session session = model.new_session();
     std::vector<float> all;
     for (const int& token : tokens) {
-      model.prefill(session, std::span(&token, 1), LogitsWanted::all,
+      const SequenceStep step{&session, std::span(&token, 1), LogitsWanted::all};
+      model.forward(std::span(&step, 1),
                     [&](int, int, std::span<float> row) { all.insert(all.end(), row.begin(), row.end()); });
     }
     return all;

@@ -33,7 +33,10 @@ std::vector<float> logits_of(Model& model) {
   const auto keep = [&](int, int, std::span<float> row) { all.insert(all.end(), row.begin(), row.end()); };
   const std::span<const int> given(tokens);
   model.prefill(session, given.first(24), LogitsWanted::all, keep);
-  for (std::size_t i = 24; i < given.size(); ++i) model.prefill(session, given.subspan(i, 1), LogitsWanted::all, keep);
+  for (std::size_t i = 24; i < given.size(); ++i) {
+    const SequenceStep step{&session, given.subspan(i, 1), LogitsWanted::all};
+    model.forward(std::span(&step, 1), keep);
+  }
   return all;
 }
 

@@ -19,7 +19,11 @@ namespace sluice::model {
 namespace {
 
 using cache::Phase;
+using ::testing::AllOf;
+using ::testing::Each;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
 
 const std::filesystem::path kModels = std::filesystem::path(SLUICE_SOURCE_DIR) / "tests/data/models";
 
@@ -121,7 +125,7 @@ TEST(RouteRecorderTest, HoldsTheDecisionsThatTheModelMade) {
   }
   std::vector<std::vector<int>> ids;
   std::vector<std::vector<float>> weights;
-  model->observe_routes([&](int, int, std::span<const int> row_ids, std::span<const float> row_weights) {
+  model->observe_routes([&](cache::Phase, int, int, std::span<const int> row_ids, std::span<const float> row_weights) {
     ids.emplace_back(row_ids.begin(), row_ids.end());
     weights.emplace_back(row_weights.begin(), row_weights.end());
   });
@@ -134,6 +138,44 @@ TEST(RouteRecorderTest, HoldsTheDecisionsThatTheModelMade) {
       EXPECT_NEAR(trace.weights(row)[i], weights[row][i], 0.0005F * weights[row][i]) << "f16";
     }
   }
+}
+
+std::vector<Phase> recorded_phases(RouteRecorder& recorder) {
+  const cache::RouteLog& log = recorder.history().log();
+  std::vector<Phase> phases;
+  for (std::size_t i = 0; i < log.size(); ++i) phases.push_back(log[i].phase);
+  return phases;
+}
+
+TEST(RouteRecorderTest, SequencesThatDecodeTogetherAreDecoding) {
+  const auto model = load("qwen3_moe-affine4-gs64");
+  RouteRecorder recorder(*model, {});
+  Session first = model->new_session();
+  Session second = model->new_session();
+  const std::vector<int> tokens{5, 9};
+  const std::vector<SequenceStep> steps{{&first, std::span(tokens).first(1), LogitsWanted::none},
+                                        {&second, std::span(tokens).last(1), LogitsWanted::none}};
+  model->forward(steps, [](int, int, std::span<float>) {});
+  EXPECT_THAT(recorded_phases(recorder), AllOf(Not(IsEmpty()), Each(Phase::decode)));
+  EXPECT_EQ(model->experts()->counts(Phase::prefill).lookups, 0u);
+}
+
+TEST(RouteRecorderTest, APromptIsPrefillToItsLastChunkOfOneToken) {
+  RuntimeSettings settings;
+  settings.threads = 1;
+  settings.prefill_chunk = 4;
+  const auto model = Model::load(kModels / "qwen3_moe-affine4-gs64", settings);
+  RouteRecorder recorder(*model, {});
+  const std::vector<int> prompt{5, 9, 100, 42, 7};
+  Session session = model->new_session();
+  generate(
+      *model, session, {.prompt = prompt, .max_tokens = 0, .sampling = {}, .stop_tokens = {}}, [](int) {}, [](int) {});
+  Session again = model->new_session();
+  model->prefill(again, prompt, LogitsWanted::none, [](int, int, std::span<float>) {});
+  const std::vector<Phase> phases = recorded_phases(recorder);
+  EXPECT_EQ(phases.size(), static_cast<std::size_t>(2 * 2 * model->info().moe_layers));
+  EXPECT_THAT(phases, Each(Phase::prefill));
+  EXPECT_EQ(model->experts()->counts(Phase::decode).lookups, 0u);
 }
 
 TEST(RouteRecorderTest, ADenseModelHasNoRoutes) {

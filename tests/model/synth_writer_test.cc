@@ -155,7 +155,7 @@ TEST_P(SynthWeights, MakeAModelWhoseRoutingMoves) {
 
   std::map<int, std::set<int>> used;               // by layer
   std::map<int, std::set<std::set<int>>> choices;  // by layer, one per token
-  model->observe_routes([&](int layer, int, std::span<const int> ids, std::span<const float>) {
+  model->observe_routes([&](cache::Phase, int layer, int, std::span<const int> ids, std::span<const float>) {
     used[layer].insert(ids.begin(), ids.end());
     choices[layer].insert({ids.begin(), ids.end()});
   });

@@ -115,7 +115,7 @@ void apply(Pass& pass, const MoeWeights& weights, const float* x, const float* h
       if (*pass.route_override) {
         (*pass.route_override)(weights.index, static_cast<int>(row), row_ids, row_weights);
       }
-      if (*pass.observer) (*pass.observer)(weights.index, static_cast<int>(row), row_ids, row_weights);
+      if (*pass.observer) (*pass.observer)(pass.phase, weights.index, static_cast<int>(row), row_ids, row_weights);
     }
   }
   const float* in = branch_input(pass, weights.experts_in, x, h);

@@ -21,9 +21,8 @@ RouteRecorder::RouteRecorder(Model& model, const std::filesystem::path& trace)
     : model_(model), history_(model.info().moe_layers, model.info().experts) {
   if (model.info().moe_layers == 0) return;  // nothing will ever be routed
   if (!trace.empty()) writer_.emplace(trace, header_of(model.info()));
-  model.observe_routes([this](int layer, int row, std::span<const int> ids, std::span<const float> weights) {
-    add_row(layer, row, ids, weights);
-  });
+  model.observe_routes([this](cache::Phase phase, int layer, int row, std::span<const int> ids,
+                              std::span<const float> weights) { add_row(phase, layer, row, ids, weights); });
 }
 
 RouteRecorder::~RouteRecorder() {
@@ -37,12 +36,14 @@ cache::RouteHistory& RouteRecorder::history() {
   return history_;
 }
 
-void RouteRecorder::add_row(int layer, int row, std::span<const int> ids, std::span<const float> weights) {
+void RouteRecorder::add_row(cache::Phase phase, int layer, int row, std::span<const int> ids,
+                            std::span<const float> weights) {
   if (row == 0) {
     finish_request();
     // A layer that comes again begins the next pass.
     if (request_.rows > 0 && layer <= request_.layer) ++request_.step;
     request_.layer = layer;
+    request_.phase = phase;
     request_.rows = 0;
     top_k_ = ids.size();
   }
@@ -53,7 +54,6 @@ void RouteRecorder::add_row(int layer, int row, std::span<const int> ids, std::s
 
 void RouteRecorder::finish_request() {
   if (ids_.empty()) return;
-  request_.phase = request_.rows == 1 ? cache::Phase::decode : cache::Phase::prefill;
   history_.add(request_.layer, request_.phase, request_.step, ids_);
   for (std::size_t row = 0; writer_ && row < request_.rows; ++row) {
     writer_->add(request_, std::span(ids_).subspan(row * top_k_, top_k_),

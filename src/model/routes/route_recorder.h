@@ -14,8 +14,7 @@
 namespace sluice::model {
 
 /// Becomes the model's route observer until it is destroyed. Made before the first forward(), it numbers steps as the
-/// cache does. A pass of one row counts as decode, one of several rows as prefill, which is what forward() does with a
-/// single session. Used by the thread that drives the model; the model outlives it.
+/// cache does. Used by the thread that drives the model; the model outlives it.
 class RouteRecorder {
  public:
   /// Writes a trace to `trace`, unless that is empty. Throws Error if the file cannot be made.
@@ -28,7 +27,7 @@ class RouteRecorder {
   cache::RouteHistory& history();
 
  private:
-  void add_row(int layer, int row, std::span<const int> ids, std::span<const float> weights);
+  void add_row(cache::Phase phase, int layer, int row, std::span<const int> ids, std::span<const float> weights);
   void finish_request();
 
   Model& model_;
