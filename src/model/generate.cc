@@ -48,6 +48,7 @@ bool evaluate_prompt(Model& model, Session& session, const GenerateRequest& requ
                             last ? LogitsWanted::last : LogitsWanted::none, true};
     if (!advance(model, step, next, result)) return false;
     done += count;
+    result.prompt_tokens = static_cast<int>(done);
     on_prefill(static_cast<int>(done));
   }
   if (!cancelled(request)) return true;
@@ -67,7 +68,6 @@ GenerateResult generate(Model& model, Session& session, const GenerateRequest& r
          can_grow ? " or raise --ctx-size" : ", the model was made for no more");
   }
   GenerateResult result;
-  result.prompt_tokens = static_cast<int>(request.prompt.size());
   Sampler sampler(request.sampling);
   if (session.rng_state) sampler.set_rng_state(*session.rng_state);
   std::vector<float> logits(static_cast<std::size_t>(model.info().vocabulary));

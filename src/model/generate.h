@@ -24,7 +24,7 @@ enum class FinishReason : std::uint8_t { stop_token, max_tokens, context_full, c
 
 struct GenerateResult {
   FinishReason reason = FinishReason::max_tokens;
-  int prompt_tokens = 0;
+  int prompt_tokens = 0;     // evaluated: fewer than the prompt has if that was cancelled or failed
   int generated_tokens = 0;  // given to on_token; a stop token is not
   double prefill_seconds = 0;
   double decode_seconds = 0;  // of the forward passes after the prompt, sampling included

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
@@ -30,6 +31,7 @@ class DamagedModel {
     RuntimeSettings settings;
     settings.threads = 2;
     settings.cache_slots = 4;
+    settings.prefill_chunk = 8;
     model_ = Model::load(directory_.path(), settings);
   }
 
@@ -101,6 +103,32 @@ TEST(Generate, AFailedReadOfThePromptLeavesTheSessionAsItWas) {
   EXPECT_THAT(result.error, HasSubstr(".safetensors: ends at byte"));
   EXPECT_THAT(tokens, IsEmpty());
   EXPECT_EQ(session.position(), 0);
+  EXPECT_EQ(result.prompt_tokens, 0);
+}
+
+TEST(Generate, OfAPromptOnlyTheTokensThatWereEvaluatedCount) {
+  DamagedModel damaged;
+  std::vector<int> prompt(20);
+  std::iota(prompt.begin(), prompt.end(), 3);
+  const GenerateRequest request{.prompt = prompt, .max_tokens = 1, .sampling = {}, .stop_tokens = {}};
+  const auto ignore = [](int) {};
+
+  Session session = damaged.model().new_session();
+  EXPECT_EQ(generate(damaged.model(), session, request, ignore, ignore).prompt_tokens, 20);
+
+  Session cancelled_session = damaged.model().new_session();
+  std::atomic<bool> cancel = false;
+  GenerateRequest cancelled = request;
+  cancelled.cancel = &cancel;
+  const auto cancel_after_two = [&](int done) { cancel = done == 16; };
+  EXPECT_EQ(generate(damaged.model(), cancelled_session, cancelled, ignore, cancel_after_two).prompt_tokens, 16);
+
+  Session damaged_session = damaged.model().new_session();
+  const auto cut = [&](int) { damaged.cut(); };
+  const GenerateResult result = generate(damaged.model(), damaged_session, request, ignore, cut);
+  EXPECT_EQ(result.reason, FinishReason::failed);
+  EXPECT_EQ(result.prompt_tokens, 8);
+  EXPECT_EQ(damaged_session.position(), 8);
 }
 
 }  // namespace
