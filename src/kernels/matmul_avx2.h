@@ -155,25 +155,28 @@ inline void convert_scales(const BlockRows& rows, const std::byte* const (&scale
   const int size = kind == ScaleKind::f32 ? 4 : (kind == ScaleKind::f16 || kind == ScaleKind::bf16 ? 2 : 1);
   rows.prefetch_scales(scales, int64_t{first} * size, int64_t{first + count} * size);
   if (kind == ScaleKind::e4m3) factor *= kE4m3InF16;
-  for (int group = 0; group < count; group += 8) {
-    const int64_t at = int64_t{first + group} * size;
-    std::byte last[kRowBlock][32];
-    const std::byte* from[kRowBlock];
-    for (int r = 0; r < kRowBlock; ++r) from[r] = scales[r] + at;
-    if (const int left = count - group; left < 8) {  // what lies behind the last scale is not ours to read
-      for (int r = 0; r < kRowBlock; ++r) {
-        memset(last[r], 0, sizeof last[r]);
-        memcpy(last[r], from[r], static_cast<size_t>(left * size));
-        from[r] = last[r];
-      }
+  // What lies behind the last scale is not ours to read: the last eight groups overlap those before.
+  const int last = count < 8 ? 0 : count - 8;
+  std::byte few[kRowBlock][32];
+  const std::byte* from[kRowBlock];
+  for (int r = 0; r < kRowBlock; ++r) {
+    from[r] = scales[r] + int64_t{first} * size;
+    if (count < 8) {
+      memset(few[r], 0, sizeof few[r]);
+      memcpy(few[r], from[r], static_cast<size_t>(count * size));
+      from[r] = few[r];
     }
+  }
+  for (int next = 0; next < count; next += 8) {
+    const int group = next < last ? next : last;
+    const int64_t at = int64_t{group} * size;
     __m256 groups[8];
     if (kind == ScaleKind::f32) {
-      for (int r = 0; r < kRowBlock; ++r) groups[r] = _mm256_loadu_ps(reinterpret_cast<const float*>(from[r]));
+      for (int r = 0; r < kRowBlock; ++r) groups[r] = _mm256_loadu_ps(reinterpret_cast<const float*>(from[r] + at));
       transpose(groups);
     } else {
       __m128i half[kRowBlock];
-      for (int r = 0; r < kRowBlock; ++r) half[r] = load_half_scales(from[r], kind);
+      for (int r = 0; r < kRowBlock; ++r) half[r] = load_half_scales(from[r] + at, kind);
       transpose_half_scales(half, kind == ScaleKind::f16 || kind == ScaleKind::e4m3, groups);
     }
     for (int i = 0; i < 8; ++i)
