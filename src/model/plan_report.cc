@@ -58,7 +58,10 @@ std::string head_text(const PlanReport& r) {
   text += fmt::format(" ({}, {})\n", r.io.engine, r.io.direct ? "direct" : "buffered");
   text += fmt::format("memory     {} with {} thread{}\n", format_rate(r.rates.memory), r.threads,
                       r.threads == 1 ? "" : "s");
-  if (r.moe_layers > 0) text += fmt::format("routing    {}\n", r.routes_origin);
+  if (r.moe_layers > 0) {
+    text += fmt::format("multiply   {:.3g} billion weights per second, many rows at once\nrouting    {}\n",
+                        r.rates.multiply / 1e9, r.routes_origin);
+  }
   return text;
 }
 
@@ -85,6 +88,7 @@ std::string speed_text(const PlanReport& r) {
   if (r.moe_layers > 0) {
     text += fmt::format("; {} tokens at once use {:.1f} experts of a layer, {} to read", r.prefill.tokens,
                         r.prefill.distinct_experts, bytes_text(r.prefill.bytes_read));
+    text += fmt::format("\n           chunk {}: {}", r.budget.chunk_tokens, to_string(r.chunk));
   }
   return text +
          "\n           These are bounds, not promises. Decode: what the order of the layers allows if software costs\n"
@@ -175,6 +179,7 @@ PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const Pla
   report.context = plan.context;
   report.expert_bytes = plan.expert_bytes();
   report.budget = plan.budget;
+  report.chunk = plan.chunk;
   report.rates = rates;
   report.routes_origin = routes.origin;
   report.decode = predict_decode(sizes, rates, routes, slots, policy);
@@ -215,6 +220,7 @@ std::string plan_json(const PlanReport& r) {
   }
   j["machine"] = {{"disk_bytes_per_s", r.rates.disk},
                   {"memory_bytes_per_s", r.rates.memory},
+                  {"multiplications_per_s", r.rates.multiply},
                   {"threads", r.threads},
                   {"engine", r.io.engine},
                   {"direct", r.io.direct},
@@ -230,7 +236,11 @@ std::string plan_json(const PlanReport& r) {
                   {"distinct_experts_per_layer", r.prefill.distinct_experts},
                   {"bytes_read", r.prefill.bytes_read},
                   {"tok_per_s", r.prefill.tok_per_s > 0 ? ordered_json(r.prefill.tok_per_s) : ordered_json(nullptr)},
-                  {"binding", r.prefill.binding}};
+                  {"binding", r.prefill.binding},
+                  {"chunk", r.budget.chunk_tokens},
+                  {"chunk_origin", to_string(r.chunk)},
+                  {"chunk_disk_seconds", r.chunk.cost.disk_seconds},
+                  {"chunk_multiply_seconds", r.chunk.cost.multiply_seconds}};
   j["double_memory"] = decode_json(r.double_memory);
   j["double_disk"] = decode_json(r.double_disk);
   j["slots"] = ordered_json::array();

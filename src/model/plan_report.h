@@ -26,6 +26,7 @@ struct PlanReport {
   int context = 0;                                         // positions
   std::uint64_t expert_bytes = 0;                          // all routed experts, on disk
   cache::Budget budget;
+  PrefillChunk chunk;  // why budget.chunk_tokens are that many
   Rates rates;
   stream::IoChoice io;
   int threads = 0;
