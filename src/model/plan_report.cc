@@ -80,6 +80,9 @@ std::string speed_text(const PlanReport& r) {
                         bytes_text(r.decode.bytes_read));
     text += fmt::format("           of a token's time the disk needs {} and the memory {}, which overlap in part\n",
                         milliseconds(r.decode.disk_seconds), milliseconds(r.decode.memory_seconds));
+    text += r.recall > 0 ? fmt::format("           if {:.0f} % of the misses are guessed and read one layer ahead\n",
+                                       100 * r.recall)
+                         : std::string("           without reading ahead\n");
   } else {
     text += "; all experts are in slots, and nothing is read\n";
   }
@@ -92,7 +95,7 @@ std::string speed_text(const PlanReport& r) {
   }
   return text +
          "\n           These are bounds, not promises. Decode: what the order of the layers allows if software costs\n"
-         "           nothing. Prefill: slots are empty at first; computing is not measured and may take longer.\n";
+         "           nothing. Prefill: slots are empty at first; computing is left out and may take longer.\n";
 }
 
 std::string gain_text(const PlanReport& r, std::string_view change, const DecodePrediction& then) {
@@ -182,15 +185,16 @@ PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const Pla
   report.chunk = plan.chunk;
   report.rates = rates;
   report.routes_origin = routes.origin;
-  report.decode = predict_decode(sizes, rates, routes, slots, policy);
+  report.recall = planned_recall(plan);
+  report.decode = predict_decode(sizes, rates, routes, slots, policy, report.recall);
   report.prefill = predict_prefill(sizes, rates, routes, plan.budget.chunk_tokens);
   Rates faster = rates;
   faster.disk *= 2;
-  report.double_disk = predict_decode(sizes, faster, routes, slots, policy);
-  report.double_memory = predict_decode(sizes, rates, routes, slots_with_double_memory(plan), policy);
+  report.double_disk = predict_decode(sizes, faster, routes, slots, policy, report.recall);
+  report.double_memory = predict_decode(sizes, rates, routes, slots_with_double_memory(plan), policy, report.recall);
   if (plan.experts.empty()) return report;
   for (const int count : slot_counts(plan)) {
-    report.rows.push_back({.decode = predict_decode(sizes, rates, routes, count, policy),
+    report.rows.push_back({.decode = predict_decode(sizes, rates, routes, count, policy, report.recall),
                            .memory_bytes = budget_with_slots(plan, count).total_bytes()});
   }
   return report;
@@ -231,6 +235,7 @@ std::string plan_json(const PlanReport& r) {
                  {"program_bytes", r.budget.overhead_bytes},    {"total_bytes", r.budget.total_bytes()},
                  {"slots_per_layer", r.budget.slots_per_layer}, {"slots_origin", r.budget.origin}};
   j["routing"] = r.routes_origin;
+  j["lookahead_recall"] = r.recall;
   j["decode"] = decode_json(r.decode);
   j["prefill"] = {{"tokens", r.prefill.tokens},
                   {"distinct_experts_per_layer", r.prefill.distinct_experts},

@@ -31,6 +31,7 @@ struct PlanReport {
   stream::IoChoice io;
   int threads = 0;
   std::string routes_origin;
+  double recall = 0;  // share of the misses that the speeds of decode assume to be guessed a layer ahead
   DecodePrediction decode;
   PrefillPrediction prefill;
   std::vector<PlanRow> rows;       // from a token's working set to all experts, ascending; empty for dense models
