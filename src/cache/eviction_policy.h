@@ -16,8 +16,8 @@ struct ExpertUse {
 };
 
 /// A request of several tokens (a prompt chunk) tells the policy which experts each of its last tokens used, because
-/// those are the ones the text goes on with. What is older counts as one use of this age: replays with half and twice
-/// as many differ by less than a point (docs/performance.md).
+/// those are the ones the text goes on with. What is older counts as one use of this age: replays with twice as many
+/// differ by less than a point (docs/performance.md).
 inline constexpr int kRecentTokens = 48;
 
 /// Calls add(ExpertUse) for what the last of `rows` tokens used, in order; row_ids(row) are the experts of one. A

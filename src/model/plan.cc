@@ -287,8 +287,8 @@ cache::ScheduleModel schedule_model(const ModelPlan& plan) {
                                .read_bytes = read / static_cast<std::uint64_t>(layout.records.experts)});
     dense = 0;
   }
-  schedule.after_bytes = dense + plan.checkpoint.get(plan.spec.final_norm.tensor).bytes +
-                         head_bytes(plan.checkpoint, plan.spec);
+  schedule.after_bytes =
+      dense + plan.checkpoint.get(plan.spec.final_norm.tensor).bytes + head_bytes(plan.checkpoint, plan.spec);
   return schedule;
 }
 
