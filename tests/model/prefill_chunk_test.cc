@@ -4,11 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <limits>
+#include <fstream>
 #include <vector>
 
+#include "model/checkpoint_files.h"
+#include "model/model.h"
 #include "model/plan.h"
+#include "model/rates_cache.h"
+#include "model/synth/checkpoint_plan.h"
+#include "stream/safetensors_writer.h"
 
 namespace sluice::model {
 namespace {
@@ -193,6 +197,61 @@ TEST_F(PlannedChunk, KnowsTheLayers) {
     EXPECT_GE(layers[moe].read_bytes, plan.experts[moe].expert_bytes());
     ++moe;
   }
+}
+
+/// A checkpoint with more than a GiB of experts, all of them zeros that take no room on the disk.
+class LoadedChunk : public ::testing::Test {
+ protected:
+  LoadedChunk() {
+    synth::SynthOptions options;
+    options.like = "olmoe";
+    options.layers = 3;
+    options.bits = 8;
+    const synth::CheckpointPlan plan = synth::plan_checkpoint(options);
+    std::ofstream(directory_.path() / "config.json") << plan.config;
+    for (const synth::PlannedFile& file : plan.files) {
+      std::vector<stream::TensorHeader> tensors;
+      for (const synth::PlannedTensor& tensor : file.tensors) tensors.push_back(tensor.header);
+      const stream::SafetensorsLayout layout = stream::lay_out(tensors);
+      std::ofstream(directory_.path() / file.name, std::ios::binary) << layout.header;
+      std::filesystem::resize_file(directory_.path() / file.name, layout.file_bytes);
+    }
+    settings_.cache_slots = 8;
+    settings_.rates_file = directory_.path() / "rates.json";
+  }
+
+  /// A model that was loaded when the machine was known to have these rates.
+  std::unique_ptr<Model> load_with(double disk, double multiply, const std::string& key) const {
+    const RatesCache cache(settings_.rates_file);
+    cache.store(key, {.disk = disk, .memory = 1e10, .multiply = multiply, .drive = {}, .age_seconds = {}});
+    return Model::load(directory_.path(), settings_);
+  }
+
+  TemporaryDirectory directory_;
+  RuntimeSettings settings_;
+};
+
+TEST_F(LoadedChunk, FollowsFromRatesThatAreMeasuredOnce) {
+  const auto first = Model::load(directory_.path(), settings_);
+  const std::string key = rates_key(*first);
+  const auto rates = RatesCache(settings_.rates_file).find(key);
+  ASSERT_TRUE(rates);
+  EXPECT_GT(rates->multiply, 0);
+  EXPECT_EQ(first->info().prefill_chunk % kDefaultPrefillChunk, 0);
+  EXPECT_THAT(first->info().chunk_origin, ::testing::StartsWith("auto: the disk needs"));
+
+  EXPECT_EQ(load_with(1e12, 1e9, key)->info().prefill_chunk, kDefaultPrefillChunk);
+  const auto slow_disk = load_with(1e6, 1e12, key);
+  EXPECT_EQ(slow_disk->info().prefill_chunk, std::min(slow_disk->info().context, kMostPrefillChunk));
+  EXPECT_GT(slow_disk->info().scratch_bytes, first->info().scratch_bytes);
+  EXPECT_EQ(slow_disk->info().slots_per_layer, 8);
+}
+
+TEST_F(LoadedChunk, IsTheDefaultWithoutAPlaceForRates) {
+  settings_.rates_file.clear();
+  const auto model = Model::load(directory_.path(), settings_);
+  EXPECT_EQ(model->info().prefill_chunk, kDefaultPrefillChunk);
+  EXPECT_EQ(model->info().chunk_origin, "");
 }
 
 }  // namespace
