@@ -47,6 +47,9 @@ std::unique_ptr<model::Model> load_model(const std::filesystem::path& directory,
                                   [&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
   progress.finish();
   record_effective(settings, effective_settings(*model));
+  if (const std::string& origin = model->info().chunk_origin; !origin.empty()) {
+    find_record(settings.records, "prefill_chunk")->origin = origin;
+  }
   const auto& from_model = model->info().notices;
   const auto needs_experts = [&](std::string_view flag, const std::filesystem::path& file) {
     if (file.empty() || model->info().moe_layers > 0) return;

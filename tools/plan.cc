@@ -63,12 +63,14 @@ int plan(const PlanOptions& options, const Environment& environment) {
     settings.runtime.io.clear();
   }
 
-  const model::ModelPlan plan(choice.directory, settings.runtime);
-  const model::PlanRoutes routes =
-      options.trace.empty() ? model::generated_routes(plan) : model::recorded_routes(plan, options.trace);
+  model::ModelPlan plan(choice.directory, settings.runtime);
   kernels::ThreadTeam team(settings.runtime.threads > 0 ? settings.runtime.threads : kernels::available_cpus());
   stream::Reader reader = open_reader(plan.checkpoint, settings.runtime.io);
-  const model::Rates rates = model::measure_rates(plan, reader, team);
+  const kernels::Context context{kernels::select_isa(settings.runtime.isa), team, settings.runtime.activations};
+  const model::Rates rates = model::measure_rates(plan, reader, context);
+  plan.choose_chunk({.disk = rates.disk, .multiply = rates.multiply});
+  const model::PlanRoutes routes =
+      options.trace.empty() ? model::generated_routes(plan) : model::recorded_routes(plan, options.trace);
 
   model::PlanReport report = model::make_plan_report(plan, rates, routes, settings.runtime.policy);
   report.io = reader.choice();
@@ -82,13 +84,15 @@ int plan(const PlanOptions& options, const Environment& environment) {
       {"cache_type", cache_type_name(plan.cache_type)},
       {"experts_per_token", std::to_string(plan.top_k)},
       {"prefill_chunk", std::to_string(plan.budget.chunk_tokens)},
-      {"isa", std::string(kernels::select_isa(settings.runtime.isa).name)},
+      {"isa", std::string(context.isa.name)},
   };
   record_effective(settings, effective);
   for (const char* name : {"cache_slots", "memory"}) {
     model::SettingRecord* record = find_record(settings.records, name);
     if (record->origin == "default") record->origin = plan.budget.origin;
   }
+  model::SettingRecord* chunk = find_record(settings.records, "prefill_chunk");
+  if (plan.chunk.reason != model::PrefillChunkReason::given) chunk->origin = to_string(plan.chunk);
   report.settings = telling_records(settings, effective);
   report.notices = settings.notices;
   report.notices.insert(report.notices.end(), plan.notices.begin(), plan.notices.end());

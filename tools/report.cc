@@ -51,7 +51,7 @@ model::RunStatistics collect(model::Model& model, const model::GenerateResult& g
   if (generation.reason == model::FinishReason::failed) {
     return model::collect_statistics(model, generation, settings.records, {}, &routes);
   }
-  const model::RatesCache cache(settings.rates_file);
+  const model::RatesCache cache(settings.runtime.rates_file);
   const auto with_rates = [&](bool refresh) {
     return model::collect_statistics(
         model, generation, settings.records, [&] { return model::cached_rates(model, cache, refresh); }, &routes);

@@ -138,7 +138,7 @@ std::vector<SettingRow> make_table() {
        true},
       {"cache-type", "", fmt::format("{}", fmt::join(kCacheTypes, "|")), "f16; f32 if a position is small",
        "element type of keys and values", "", true, apply_cache_type, true},
-      {"prefill-chunk", "", "N", "512, less if memory is short", "prompt tokens computed at once", "", true,
+      {"prefill-chunk", "", "N", "512, up to 4096 if the disk is slow", "prompt tokens computed at once", "", true,
        [](Draft& draft, const Given& given) { draft.settings.runtime.prefill_chunk = parse_int(given, 0, kMaxInt); }},
       {"stream-experts", "", "", "on", "accepted for compatibility: experts are always streamed", "", true,
        apply_stream_experts},
@@ -248,7 +248,7 @@ Settings resolve_settings(const FlagValues& flags, const Environment& environmen
   if (draft.settings.runtime.io == stream::kMmap && draft.settings.runtime.memory) {
     fail_usage("--io mmap: computes in place from the mapping and cannot keep to --memory; give one of the two");
   }
-  draft.settings.rates_file = rates_file(environment);
+  draft.settings.runtime.rates_file = rates_file(environment);
   return std::move(draft.settings);
 }
 

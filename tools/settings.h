@@ -25,7 +25,6 @@ struct Settings {
   std::filesystem::path stats_json;   // empty: not wanted
   std::filesystem::path route_trace;  // likewise
   bool probe = false;                 // measure disk and memory even if their rates are cached
-  std::filesystem::path rates_file;   // where they are cached; empty: nowhere
 
   std::vector<model::SettingRecord> records;  // every setting, in the order of the table
   std::vector<std::string> notices;           // "requested X, got Y because Z"

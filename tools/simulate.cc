@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -118,18 +119,24 @@ std::vector<std::string> known_policies() {
   return names;
 }
 
-/// Bytes from the checkpoint, where the flags do not say.
-void add_sizes_of_model(const SimulateOptions& options, const Environment& environment, model::TraceHeader& header) {
+/// Bytes from the checkpoint, where the flags do not say. Returns them layer by layer if it has as many layers as the
+/// routes.
+std::optional<cache::ScheduleModel> add_sizes_of_model(const SimulateOptions& options, const Environment& environment,
+                                                       model::TraceHeader& header) {
   model::RuntimeSettings unlimited;
   unlimited.cache_slots = std::numeric_limits<int>::max();
   const model::ModelPlan plan(find_model(options.model, environment, program_path()).directory, unlimited);
   if (plan.experts.empty()) fail("--model: {} has no routed experts", *options.model);
   header.expert_bytes = plan.expert_bytes() / (plan.experts.size() * static_cast<std::uint64_t>(plan.expert_count()));
   header.dense_bytes = plan.token_dense_bytes();
+  if (static_cast<int>(plan.experts.size()) != header.layers) return std::nullopt;
+  return model::schedule_model(plan);
 }
 
-/// What speed can be predicted from, if bandwidths are given.
-std::optional<PredictionInputs> prediction_inputs(const SimulateOptions& options, const model::TraceHeader& header) {
+/// What speed can be predicted from, if bandwidths are given. `exact` is layer by layer as in the checkpoint, if there
+/// is one.
+std::optional<PredictionInputs> prediction_inputs(const SimulateOptions& options, const model::TraceHeader& header,
+                                                  std::optional<cache::ScheduleModel> exact) {
   if (!options.disk_bandwidth && !options.memory_bandwidth) return std::nullopt;
   if (!options.disk_bandwidth || !options.memory_bandwidth) {
     fail_usage("--disk-bandwidth and --memory-bandwidth: speed follows from both; give the other one too");
@@ -138,12 +145,17 @@ std::optional<PredictionInputs> prediction_inputs(const SimulateOptions& options
                           .memory_bandwidth = *options.memory_bandwidth,
                           .expert_bytes = options.expert_bytes.value_or(header.expert_bytes),
                           .dense_bytes = options.dense_bytes.value_or(header.dense_bytes),
-                          .lookahead_recall = options.recall};
+                          .lookahead_recall = options.recall,
+                          .exact = exact && !options.expert_bytes && !options.dense_bytes,
+                          .schedule = {}};
   if (inputs.expert_bytes == 0 || inputs.dense_bytes == 0) {
     fail_usage(
         "--disk-bandwidth: speed follows from the sizes of the model too, and these routes do not name them; "
         "give --expert-bytes and --dense-bytes, or -m");
   }
+  inputs.schedule = inputs.exact ? *std::move(exact)
+                                 : cache::even_schedule(header.layers, inputs.dense_bytes, 0, inputs.expert_bytes,
+                                                        inputs.expert_bytes);
   return inputs;
 }
 
@@ -156,12 +168,10 @@ SimulatedCache simulate_one(const cache::RouteLog& log, const std::string& polic
                                           : cache::simulate(log, slots, cache::eviction_policy(policy), first),
                         .tok_per_s = {}};
   if (!inputs) return result;
-  const cache::ScheduleModel schedule =
-      cache::even_schedule(log.layers(), inputs->dense_bytes, 0, inputs->expert_bytes, inputs->expert_bytes);
   const cache::ScheduleRates rates{.disk = static_cast<double>(inputs->disk_bandwidth),
                                    .memory = static_cast<double>(inputs->memory_bandwidth),
                                    .lookahead_recall = inputs->lookahead_recall};
-  const auto seconds = cache::schedule_seconds(schedule, rates, log, result.simulation.misses, first);
+  const auto seconds = cache::schedule_seconds(inputs->schedule, rates, log, result.simulation.misses, first);
   if (seconds) result.tok_per_s = 1 / *seconds;
   return result;
 }
@@ -171,13 +181,14 @@ int simulate(const SimulateOptions& options, const Environment& environment) {
     if (!path.empty()) check_writable(path);
   }
   Routes routes = load_routes(options);
-  if (options.model) add_sizes_of_model(options, environment, routes.header);
+  std::optional<cache::ScheduleModel> exact;
+  if (options.model) exact = add_sizes_of_model(options, environment, routes.header);
   SimulationReport report;
   report.source = options.source;
   report.header = routes.header;
   report.warm_up = options.warm_up;
   count_steps(routes.log, report);
-  report.prediction = prediction_inputs(options, routes.header);
+  report.prediction = prediction_inputs(options, routes.header, std::move(exact));
   report.policies = options.policies.empty() ? known_policies() : options.policies;
   report.slots = options.slots.empty() ? default_slots(routes.header) : options.slots;
   for (int& slots : report.slots) slots = std::min(slots, routes.header.experts);
@@ -255,7 +266,7 @@ Action declare_simulate(std::vector<Flag>& flags) {
                    [options](const Given& given) { options->expert_bytes = parse_bytes(given); }});
   flags.push_back({"--dense-bytes", "SIZE", "Speed", "dense weights that a token touches (default: likewise)",
                    [options](const Given& given) { options->dense_bytes = parse_bytes(given); }});
-  flags.push_back({"-m,--model", "MODEL", "Speed", "take both sizes from this checkpoint",
+  flags.push_back({"-m,--model", "MODEL", "Speed", "take sizes from this checkpoint, layer by layer",
                    [options](const Given& given) { options->model = given.text; }});
   flags.push_back({"--lookahead-recall", "R", "Speed", "share of misses that is guessed one layer ahead (default: 0)",
                    [options](const Given& given) { options->recall = parse_share(given); }});

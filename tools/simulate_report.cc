@@ -66,10 +66,11 @@ std::string simulation_text(const SimulationReport& report) {
   if (report.prediction) {
     const PredictionInputs& inputs = *report.prediction;
     text += fmt::format(
-        "\ntokens per second at most, with {} from disk, {} from memory, {} per expert, {} dense, recall {:g}\n",
+        "\ntokens per second at most, with {} from disk, {} from memory, {} per expert, {} dense {}, recall {:g}\n",
         format_rate(static_cast<double>(inputs.disk_bandwidth)),
         format_rate(static_cast<double>(inputs.memory_bandwidth)), format_bytes(inputs.expert_bytes),
-        format_bytes(inputs.dense_bytes), inputs.lookahead_recall);
+        format_bytes(inputs.dense_bytes), inputs.exact ? "as the layers have them" : "spread evenly",
+        inputs.lookahead_recall);
     text += table(report, [](const SimulatedCache& simulated) { return simulated.tok_per_s.value_or(0); });
   }
   return text;
@@ -91,6 +92,7 @@ std::string simulation_json(const SimulationReport& report) {
                        {"memory_bytes_per_s", report.prediction->memory_bandwidth},
                        {"expert_bytes", report.prediction->expert_bytes},
                        {"dense_bytes", report.prediction->dense_bytes},
+                       {"layer_by_layer", report.prediction->exact},
                        {"lookahead_recall", report.prediction->lookahead_recall}};
   }
   j["results"] = ordered_json::array();

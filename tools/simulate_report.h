@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/schedule_bound.h"
 #include "cache/simulate.h"
 #include "model/routes/route_trace.h"
 
@@ -25,6 +26,8 @@ struct PredictionInputs {
   std::uint64_t expert_bytes = 0;                          // of one expert
   std::uint64_t dense_bytes = 0;                           // of the dense weights one token touches
   double lookahead_recall = 0;
+  bool exact = false;             // bytes are those of each layer of a checkpoint, else spread evenly
+  cache::ScheduleModel schedule;  // the same layer by layer
 };
 
 struct SimulationReport {

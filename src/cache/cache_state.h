@@ -99,7 +99,8 @@ struct Lease::State {
   State(ExpertCache::State& owner, std::size_t most_experts);
 
   /// Looks up ids and starts reads; the beginning of a lease.
-  void begin(int layer_index, std::span<const int> ids, Phase of_phase, std::uint64_t at_step);
+  void begin(int layer_index, std::span<const int> ids, Phase of_phase, std::uint64_t at_step,
+             std::span<const ExpertUse> uses);
   std::span<const ReadyExpert> next();
   /// Waits for the lease's own reads, unpins everything and returns to the pool.
   void end() noexcept;

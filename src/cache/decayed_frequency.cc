@@ -1,5 +1,5 @@
-// Exponentially decayed frequency: every lookup adds one to an expert's score, and all scores halve every
-// kHalfLifeSteps steps.
+// Exponentially decayed frequency: every use adds one to an expert's score, and all scores halve every kHalfLifeSteps
+// steps. The tokens of a prompt chunk count as if they had been decoded one by one, the last of them in its step.
 #include <algorithm>
 #include <cassert>
 #include <cmath>
@@ -22,10 +22,10 @@ class DecayedFrequency final : public EvictionPolicy {
  public:
   explicit DecayedFrequency(int experts) : history_(static_cast<std::size_t>(experts)) {}
 
-  void touch(int expert, std::uint64_t step) override {
+  void touch(int expert, std::uint64_t step, int age) override {
     History& history = history_[static_cast<std::size_t>(expert)];
-    const double now = static_cast<double>(step) / kHalfLifeSteps;
-    history.rank = now + std::log2(1.0 + std::exp2(history.rank - now));
+    const double at = (static_cast<double>(step) - age) / kHalfLifeSteps;
+    history.rank = at + std::log2(1.0 + std::exp2(history.rank - at));
     history.last_step = step;
   }
 

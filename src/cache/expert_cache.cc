@@ -219,9 +219,10 @@ ExpertCache::~ExpertCache() {
   }
 }
 
-Lease ExpertCache::acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step) {
+Lease ExpertCache::acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step,
+                           std::span<const ExpertUse> uses) {
   Lease lease(state_->new_lease());
-  lease.state_->begin(layer, ids, phase, step);
+  lease.state_->begin(layer, ids, phase, step, uses);
   return lease;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "cache/eviction_policy.h"
 #include "cache/expert_record.h"
 #include "cache/lookahead.h"
 #include "cache/phase.h"
@@ -130,7 +131,10 @@ class ExpertCache {
   /// alive at once, of one layer too. `step` is the token counter the policy ages by; it never goes back.
   /// With one lease at a time, each used to its end, residents and counts depend on the sequence of calls alone, never
   /// on the order in which reads land: simulate.h counts the same without reading.
-  Lease acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step);
+  /// `uses`, which need not outlive the call, are what the policy is told of the last tokens of a request of several
+  /// (eviction_policy.h); empty if all ids are of one token.
+  Lease acquire(int layer, std::span<const int> ids, Phase phase, std::uint64_t step,
+                std::span<const ExpertUse> uses = {});
 
   /// Whether a guess of what `layer` will be asked for next in `phase` would be of any use now; see lookahead.h.
   bool wants_guess(Phase phase, int layer);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,10 +45,10 @@ class LayerSlots {
   /// Whether `expert` was resident at any time until now.
   bool was_resident(int expert) const { return was_resident_[static_cast<std::size_t>(expert)] != 0; }
 
-  /// Tells the policy that `expert` was looked up.
-  void touch(int expert, std::uint64_t step) {
-    policy_->touch(expert, step);
-    ++lookups_[static_cast<std::size_t>(expert)];
+  /// Counts a lookup of each of the distinct `ids` and tells the policy; `uses` as for touch_request().
+  void touch(std::span<const int> ids, std::span<const ExpertUse> uses, std::uint64_t step) {
+    touch_request(*policy_, ids, uses, step);
+    for (const int id : ids) ++lookups_[static_cast<std::size_t>(id)];
     last_step_ = step;
   }
   EvictionPolicy& policy() { return *policy_; }

@@ -20,7 +20,8 @@ Lease::State::State(ExpertCache::State& owner, std::size_t most_experts)
   batch.reserve(most_experts);
 }
 
-void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_phase, std::uint64_t at_step) {
+void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_phase, std::uint64_t at_step,
+                         std::span<const ExpertUse> uses) {
   layer = layer_index;
   phase = of_phase;
   step = at_step;
@@ -33,9 +34,9 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
   assert(std::adjacent_find(waiting.begin(), waiting.end()) == waiting.end());
   hits.clear();
   settle_guess(waiting);
+  slots.touch(waiting, uses, step);
   std::size_t misses = 0;
   for (const int expert : waiting) {
-    slots.touch(expert, step);
     count(&LookupCounts::lookups, 1);
     const int slot = slots.find(expert);
     if (slot == LayerSlots::kNone) {

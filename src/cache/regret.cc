@@ -159,14 +159,15 @@ Regret compute_regret(const RouteLog& log, int slots, const PolicyEntry& policy,
           .double_slots_hit_rate = rate(std::min(log.experts(), 2 * slots))};
 }
 
-void RouteHistory::add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids) {
+void RouteHistory::add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids,
+                       std::span<const ExpertUse> uses) {
   if (step_begin_.empty() || step != last_step_) {
     // Forgetting moves what is left, so it is done for many steps at once.
-    if (step_begin_.size() == 2 * kSteps || (log_.size() > 0 && log_.lookups(0) >= 2 * kLookups)) trim();
+    if (step_begin_.size() == 2 * kSteps || (log_.size() > 0 && log_.kept(0) >= 2 * kLookups)) trim();
     step_begin_.push_back(log_.size());
     last_step_ = step;
   }
-  log_.add(layer, phase, step, ids);
+  log_.add(layer, phase, step, ids, uses);
 }
 
 const RouteLog& RouteHistory::log() {
@@ -182,7 +183,7 @@ std::size_t RouteHistory::first_counted() const {
 void RouteHistory::trim() {
   std::size_t steps = 0;  // to forget
   while (steps + 1 < step_begin_.size() &&
-         (step_begin_.size() - steps > kSteps || log_.lookups(step_begin_[steps]) > kLookups)) {
+         (step_begin_.size() - steps > kSteps || log_.kept(step_begin_[steps]) > kLookups)) {
     ++steps;
   }
   if (steps == 0) return;

@@ -40,7 +40,8 @@ class RouteHistory {
   RouteHistory(int layers, int experts) : log_(layers, experts) {}
 
   /// The next request; a step number that differs from the last one's begins a step.
-  void add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids);
+  void add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids,
+           std::span<const ExpertUse> uses = {});
 
   /// The last steps within those bounds, or all.
   const RouteLog& log();

@@ -18,6 +18,7 @@ class RouteLog {
     Phase phase = Phase::decode;
     std::uint64_t step = 0;              // never goes back
     std::span<const std::uint16_t> ids;  // distinct, ascending
+    std::span<const ExpertUse> uses;     // of its last tokens; empty if it is of one
   };
 
   /// `layers` MoE layers of at most `experts` experts; at most 65,536.
@@ -28,17 +29,21 @@ class RouteLog {
   std::size_t size() const { return entries_.size(); }
   Request operator[](std::size_t index) const;
 
-  /// Experts of all requests from the `first` (below size()) on.
-  std::size_t lookups(std::size_t first) const { return ids_.size() - entries_[first].first_id; }
+  /// Experts of all requests from the `first` (below size()) on, and the uses that are kept with them.
+  std::size_t kept(std::size_t first) const {
+    return ids_.size() - entries_[first].first_id + uses_.size() - entries_[first].first_use;
+  }
 
   /// Appends a request for the distinct ones among `ids`, which may repeat and come in any order.
-  void add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids);
+  void add(int layer, Phase phase, std::uint64_t step, std::span<const std::uint16_t> ids,
+           std::span<const ExpertUse> uses = {});
   /// Forgets the first `count` requests.
   void drop_front(std::size_t count);
 
  private:
   struct Entry {
     std::uint64_t first_id;
+    std::uint64_t first_use;
     std::uint32_t step;
     std::uint16_t layer;
     Phase phase;
@@ -48,6 +53,7 @@ class RouteLog {
   int experts_;
   std::vector<Entry> entries_;
   std::vector<std::uint16_t> ids_;
+  std::vector<ExpertUse> uses_;
 };
 
 }  // namespace sluice::cache

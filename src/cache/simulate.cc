@@ -16,13 +16,14 @@ SimulatedLayer::SimulatedLayer(int experts, int slots, const PolicyEntry& policy
   assert(slots >= 1 && experts >= 1);
 }
 
-LookupCounts SimulatedLayer::acquire(std::span<const std::uint16_t> ids, std::uint64_t step) {
+LookupCounts SimulatedLayer::acquire(std::span<const std::uint16_t> ids, std::uint64_t step,
+                                     std::span<const ExpertUse> uses) {
   LookupCounts counts;
   hits_.clear();
   misses_.clear();
+  touch_request(*policy_, ids, uses, step);
   for (const int id : ids) {
     const auto at = static_cast<std::size_t>(id);
-    policy_->touch(id, step);
     requested_[at] = 1;
     (resident(id) ? hits_ : misses_).push_back(id);
     if (!resident(id)) ++(known_[at] != 0 ? counts.misses_capacity : counts.misses_cold);
@@ -85,7 +86,7 @@ Simulation simulate(const RouteLog& log, int slots, const PolicyEntry& policy, s
   for (std::size_t i = 0; i < log.size(); ++i) {
     const RouteLog::Request request = log[i];
     const auto layer = static_cast<std::size_t>(request.layer);
-    const LookupCounts counts = layers[layer].acquire(request.ids, request.step);
+    const LookupCounts counts = layers[layer].acquire(request.ids, request.step, request.uses);
     result.misses.push_back(static_cast<std::uint16_t>(counts.lookups - counts.hits));
     if (i >= first_counted) result.layers[layer][static_cast<std::size_t>(request.phase)] += counts;
   }

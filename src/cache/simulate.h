@@ -20,7 +20,7 @@ class SimulatedLayer {
   SimulatedLayer(int experts, int slots, const PolicyEntry& policy);
 
   /// What acquire() of these distinct ascending ids counts; bytes stay 0.
-  LookupCounts acquire(std::span<const std::uint16_t> ids, std::uint64_t step);
+  LookupCounts acquire(std::span<const std::uint16_t> ids, std::uint64_t step, std::span<const ExpertUse> uses = {});
   bool resident(int expert) const { return place_[static_cast<std::size_t>(expert)] != kAbsent; }
 
  private:

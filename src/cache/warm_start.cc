@@ -48,7 +48,7 @@ WarmStart ExpertCache::fill(std::span<const std::vector<double>> heat,
     const std::vector<int> ids = hottest(lookups, slots.slots());
     for (const int id : ids) {
       const double share = lookups[static_cast<std::size_t>(id)] / lookups[static_cast<std::size_t>(ids.front())];
-      for (double touches = std::ceil(share * kMostTouches); touches > 0; --touches) slots.policy().touch(id, 0);
+      for (double touches = std::ceil(share * kMostTouches); touches > 0; --touches) slots.policy().touch(id, 0, 0);
       const int slot = slots.claim(id, 0);
       assert(slot != LayerSlots::kNone);
       result.bytes += state.append_reads(layer, slot);

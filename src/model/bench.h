@@ -23,9 +23,8 @@ struct BenchRequest {
   std::string routing = "model";
   std::uint64_t seed = 1;  // of prompt tokens, generated routes and guesses at routes
   /// Share of the experts that guesses at routes from elsewhere find, see routes/route_source.h: the lookahead cannot
-  /// know them, and must not. 0.72 to 0.89 are reported for Qwen3-30B, Qwen3.6-35B and GLM-5.2 where the next layer's
-  /// router guesses (Helldez/BigMoeOnEdge, expert-prediction.md; colibri).
-  double lookahead_recall = 0.8;
+  /// know them, and must not.
+  double lookahead_recall = kLookaheadRecall;
 };
 
 enum class BenchCache : std::uint8_t {

@@ -136,6 +136,14 @@ std::uint64_t ExpertLayout::expert_bytes() const {
   return bytes;
 }
 
+std::uint64_t ExpertLayout::weights() const {
+  std::uint64_t count = 0;
+  for (const ExpertProjection& p : {gate, up, down}) {
+    count += static_cast<std::uint64_t>(p.rows) * static_cast<std::uint64_t>(p.cols);
+  }
+  return count;
+}
+
 ExpertLayout find_experts(const stream::Checkpoint& checkpoint, const Quantization& quantization, const MoeSpec& spec,
                           int width) {
   ExpertLayout layout;

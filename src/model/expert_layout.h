@@ -38,6 +38,8 @@ struct ExpertLayout {
   kernels::ExpertViews views(std::span<const std::byte* const> parts) const;
   /// Stored bytes of one expert.
   std::uint64_t expert_bytes() const;
+  /// Weights of one expert: multiplications that a token takes.
+  std::uint64_t weights() const;
 };
 
 /// Finds the experts of a layer in the first of its layouts that the checkpoint has, and checks their tensors. `width`

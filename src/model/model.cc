@@ -8,12 +8,21 @@
 #include "base/log.h"
 #include "model/json_file.h"
 #include "model/model_state.h"
+#include "model/rates_cache.h"
 
 namespace sluice::model {
 namespace {
 
 /// Transfers in flight at most: beyond it no drive gains bandwidth.
 constexpr unsigned kQueueDepth = 128;
+
+/// Bytes of experts without slots, which a prompt reads chunk by chunk, from which on measuring this machine for the
+/// choice of a chunk takes less time than a poor choice costs.
+constexpr std::uint64_t kProbedBytes = kGiB;
+
+std::uint64_t unslotted_bytes(const ModelPlan& plan) {
+  return plan.expert_bytes() - std::min(plan.budget.slot_bytes, plan.expert_bytes());
+}
 
 int chosen_threads(const RuntimeSettings& settings) {
   return settings.threads > 0 ? settings.threads : kernels::available_cpus();
@@ -27,24 +36,25 @@ Model::State::State(std::unique_ptr<ModelPlan> planned, const RuntimeSettings& c
       team(threads),
       context{kernels::select_isa(chosen.isa), team, chosen.activations} {}
 
-void Model::State::load(const LoadProgress& progress) {
+void Model::State::load_dense(const LoadProgress& progress) {
   const std::span<const stream::FileInfo> shards = plan->checkpoint.files();
   const auto largest =
       std::max_element(shards.begin(), shards.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
   reader.emplace(stream::Reader::open(settings.io, largest->path, kQueueDepth));
   for (const stream::FileInfo& file : shards) reader->add_file(file.path);
-  const bool warm = !plan->mapped && !settings.heat.empty() && file_exists(settings.heat);
-  const std::uint64_t warm_bytes = warm ? plan->budget.slot_bytes : 0;
-  std::uint64_t dense_bytes = 0;
+  warm = !plan->mapped && !settings.heat.empty() && file_exists(settings.heat);
   plan->dense.load(*reader, [&](std::uint64_t done, std::uint64_t total) {
     dense_bytes = total;
-    if (progress) progress(done, total + warm_bytes);
+    if (progress) progress(done, total + warm_bytes());
   });
+}
+
+void Model::State::load_experts(const LoadProgress& progress) {
   if (!plan->experts.empty()) {
     std::vector<cache::LayerExperts> records;
     for (const ExpertLayout& layout : plan->experts) records.push_back(layout.records);
     if (plan->mapped) {
-      for (const stream::FileInfo& file : shards) files.add_file(file.path);
+      for (const stream::FileInfo& file : plan->checkpoint.files()) files.add_file(file.path);
       mapped = std::make_unique<cache::MappedExperts>(records, files);
     } else {
       cache::CacheOptions options;
@@ -60,8 +70,9 @@ void Model::State::load(const LoadProgress& progress) {
     }
     moe = std::make_unique<MoeExecutor>(context, cache.get(), mapped.get(), plan->experts, settings.moe_path);
     if (warm) {
+      const std::uint64_t most = warm_bytes();
       info.warm_start = cache->fill(heat.layers, [&](std::uint64_t done) {
-        if (progress) progress(dense_bytes + std::min(done, warm_bytes), dense_bytes + warm_bytes);
+        if (progress) progress(dense_bytes + std::min(done, most), dense_bytes + most);
       });
     }
   }
@@ -119,9 +130,15 @@ std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const
   model->state_ = std::make_unique<State>(std::make_unique<ModelPlan>(directory, settings, true), settings,
                                           chosen_threads(settings));
   State& state = *model->state_;
-  state.load(progress);
+  state.load_dense(progress);
+  ModelPlan& plan = *state.plan;
+  const bool probed = !settings.rates_file.empty() && plan.chunk_is_open() && unslotted_bytes(plan) >= kProbedBytes;
+  if (probed) {
+    const Rates rates = cached_rates(*model, RatesCache(settings.rates_file), false);
+    plan.choose_chunk({.disk = rates.disk, .multiply = rates.multiply});
+  }
+  state.load_experts(progress);
 
-  const ModelPlan& plan = *state.plan;
   ModelInfo& info = state.info;
   info.model_type = plan.spec.model_type;
   info.directory = directory;
@@ -134,6 +151,7 @@ std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const
   info.top_k = plan.top_k;
   info.slots_per_layer = plan.budget.slots_per_layer;
   info.prefill_chunk = plan.budget.chunk_tokens;
+  if (probed) info.chunk_origin = to_string(plan.chunk);
   info.threads = state.team.size();
   info.isa = state.context.isa.name;
   info.cache_type = plan.cache_type;
@@ -184,7 +202,7 @@ const ModelSpec& Model::spec() const { return state_->plan->spec; }
 const ModelPlan& Model::plan() const { return *state_->plan; }
 const cache::ExpertCache* Model::experts() const { return state_->cache.get(); }
 const stream::Reader& Model::reader() const { return *state_->reader; }
-kernels::ThreadTeam& Model::team() { return state_->team; }
+const kernels::Context& Model::context() const { return state_->context; }
 const stream::Checkpoint& Model::checkpoint() const { return state_->plan->checkpoint; }
 std::span<const std::byte> Model::resident_weights() const { return state_->plan->dense.bytes(); }
 

@@ -12,7 +12,7 @@
 #include "base/units.h"
 #include "cache/expert_cache.h"
 #include "cache/memory_watch.h"
-#include "kernels/thread_team.h"
+#include "kernels/isa.h"
 #include "model/route_observer.h"
 #include "model/session.h"
 #include "model/settings.h"
@@ -54,6 +54,7 @@ struct ModelInfo {
   bool mapped = false;  // experts are computed in place, from a mapping: there are no slots
   stream::IoChoice io;  // how experts are read; for a dense model, its weights
   int prefill_chunk = 0;
+  std::string chunk_origin;  // why it is that many; empty: it was given, or there was nothing to choose
   int threads = 0;
   std::string isa;
   DType cache_type = DType::f16;         // of keys and values
@@ -103,7 +104,7 @@ class Model {
   const ModelPlan& plan() const;
   const cache::ExpertCache* experts() const;  // null for dense models, and if experts are mapped
   const stream::Reader& reader() const;       // of dense weights and slots
-  kernels::ThreadTeam& team();
+  const kernels::Context& context() const;    // what it computes with
   const stream::Checkpoint& checkpoint() const;
   /// The dense weights as they lie in memory, for the memory probe.
   std::span<const std::byte> resident_weights() const;

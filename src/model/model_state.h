@@ -20,10 +20,15 @@ namespace sluice::model {
 struct Model::State {
   State(std::unique_ptr<ModelPlan> planned, const RuntimeSettings& chosen, int threads);
 
-  /// Opens the files and reads the dense weights; makes the cache.
-  void load(const LoadProgress& progress);
+  /// Opens the files and reads the dense weights.
+  void load_dense(const LoadProgress& progress);
+  /// Makes what holds and computes experts, and fills slots from the heat file. After load_dense().
+  void load_experts(const LoadProgress& progress);
 
   void forward(std::span<const SequenceStep> steps, LogitsSink sink);
+
+  /// What a warm start reads at most; 0 without one.
+  std::uint64_t warm_bytes() const { return warm ? plan->budget.slot_bytes : 0; }
 
   void watch_memory(std::function<cache::MemoryPressure()> read, std::function<double()> seconds);
 
@@ -35,6 +40,8 @@ struct Model::State {
   std::unique_ptr<cache::ExpertCache> cache;     // null for dense models, and if experts are mapped
   stream::MappedFiles files;                     // empty unless they are
   std::unique_ptr<cache::MappedExperts> mapped;  // null unless they are
+  bool warm = false;                             // slots are filled from the heat file
+  std::uint64_t dense_bytes = 0;                 // read by load_dense()
   Heat heat;                                     // of earlier runs; all 0 without a file
   std::unique_ptr<MoeExecutor> moe;              // null for dense models
   kernels::Workspace workspace;

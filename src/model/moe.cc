@@ -22,6 +22,22 @@ struct MoeExecutor::Routes {
   std::span<int> expert_begin;  // [experts + 1] where an expert's pairs start
 };
 
+namespace {
+
+/// What the eviction policy is told of a batch: the experts of its last rows.
+std::span<const cache::ExpertUse> recent_uses(const MoeBatch& batch, int top_k, Workspace& workspace) {
+  const auto width = static_cast<std::size_t>(top_k);
+  const auto rows = static_cast<std::size_t>(batch.rows);
+  const auto uses = workspace.take<cache::ExpertUse>(std::min<std::size_t>(rows, cache::kRecentTokens) * width);
+  std::size_t count = 0;
+  cache::for_recent_uses(
+      rows, [&](std::size_t row) { return std::span(batch.ids + row * width, width); },
+      [&](cache::ExpertUse use) { uses[count++] = use; });
+  return uses.first(count);
+}
+
+}  // namespace
+
 MoeExecutor::MoeExecutor(const kernels::Context& context, cache::ExpertCache* cache, cache::MappedExperts* mapped,
                          std::span<const ExpertLayout> layouts, MoePath path)
     : context_(context), cache_(cache), mapped_(mapped), layouts_(layouts), path_(path) {}
@@ -75,7 +91,8 @@ void MoeExecutor::run(const MoeBatch& batch, float* y, const MoeOverlap& overlap
   std::optional<cache::Lease> lease;
   std::span<const ReadyExpert> mapped;  // the one batch there is without a lease
   if (cache_ != nullptr) {
-    lease.emplace(cache_->acquire(batch.layer, routes.distinct, batch.phase, batch.step));
+    lease.emplace(cache_->acquire(batch.layer, routes.distinct, batch.phase, batch.step,
+                                  recent_uses(batch, layout.top_k, workspace)));
     const int next_layer = batch.layer + 1;
     if (next_layer < cache_->layers() && cache_->wants_guess(batch.phase, next_layer)) {
       cache_->read_ahead(batch.phase, next_layer, overlap.guess_next());

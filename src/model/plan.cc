@@ -18,9 +18,9 @@ namespace {
 /// would take memory from the expert slots for a length most runs never reach.
 constexpr int kDefaultContext = 8192;
 
-/// Prompt tokens computed at once. Each distinct expert is read once per chunk, so streaming wants large chunks; the
-/// batched kernels gain nothing more beyond this.
-constexpr int kDefaultPrefillChunk = 512;
+/// The share of the slots that a larger prompt chunk may take: a token of the answer misses more for good, while a
+/// prompt is evaluated once.
+constexpr int kMostSlotsForChunk = 8;  // one in eight
 
 int chosen_context(const ModelSpec& spec, const RuntimeSettings& settings) {
   if (settings.ctx_size == 0) return std::min(spec.max_context, kDefaultContext);
@@ -169,6 +169,7 @@ ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettin
   top_k = apply_experts_per_token(spec, settings.experts_per_token, notices);
   session = session_shape(spec, cache_type);
   session.context = context;
+  chunk_given_ = settings.prefill_chunk > 0;
   session.chunk = std::min(settings.prefill_chunk > 0 ? settings.prefill_chunk : kDefaultPrefillChunk, context);
   if (has_indexer(spec)) selection_words = (static_cast<std::size_t>(context) + 63) / 64;
   request_weights(spec, dense, weights);
@@ -186,6 +187,7 @@ ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettin
   if (auto notice = skipped_notice(checkpoint)) notices.push_back(std::move(*notice));
   budget_request = request_budget(*this, settings, to_run);
   budget = cache::plan_budget(budget_request);
+  chunk.tokens = budget.chunk_tokens;
   if (mapped) budget.origin = "--io mmap computes in place";
   notices.insert(notices.end(), budget.notices.begin(), budget.notices.end());
   if (settings.prefetch == cache::LookaheadMode::on && budget.staging_slots == 0) {
@@ -195,6 +197,44 @@ ModelPlan::ModelPlan(const std::filesystem::path& directory, const RuntimeSettin
                                                                     : "no memory is left for it";
     notices.push_back(fmt::format("requested --prefetch on, got off because {}", reason));
   }
+}
+
+bool ModelPlan::chunk_is_open() const {
+  return !chunk_given_ && !mapped && budget.slots_per_layer < expert_count() &&
+         budget.chunk_tokens == kDefaultPrefillChunk && context > kDefaultPrefillChunk;
+}
+
+void ModelPlan::choose_chunk(const PrefillRates& rates) {
+  if (!chunk_is_open()) return;
+  struct Larger {
+    cache::BudgetRequest request;
+    cache::Budget budget;
+  };
+  std::optional<Larger> larger;  // the last that was affordable
+  const int slots_least = budget_request.cache_slots
+                              ? budget.slots_per_layer
+                              : budget.slots_per_layer - budget.slots_per_layer / kMostSlotsForChunk;
+  const auto affordable = [&](int tokens) {
+    SessionShape shape = session;
+    shape.chunk = tokens;
+    cache::BudgetRequest request = budget_request;
+    request.wanted_chunk_tokens = tokens;
+    request.kv_bytes = shape.bytes(context);
+    try {
+      cache::Budget planned = cache::plan_budget(request);
+      if (planned.chunk_tokens < tokens || planned.slots_per_layer < slots_least) return false;
+      if (planned.staging_slots < budget.staging_slots || planned.notices != budget.notices) return false;
+      larger = Larger{std::move(request), std::move(planned)};
+      return true;
+    } catch (const Error&) {  // not even the floor of the slots fits beside it
+      return false;
+    }
+  };
+  chunk = choose_prefill_chunk(prefill_layers(*this), rates, context, affordable);
+  if (!larger) return;
+  session.chunk = chunk.tokens;
+  budget_request = std::move(larger->request);
+  budget = std::move(larger->budget);
 }
 
 int ModelPlan::expert_count() const {
@@ -246,8 +286,29 @@ cache::ScheduleModel schedule_model(const ModelPlan& plan) {
                                .read_bytes = read / static_cast<std::uint64_t>(layout.records.experts)});
     dense = 0;
   }
-  schedule.after_bytes = dense + head_bytes(plan.checkpoint, plan.spec);
+  schedule.after_bytes =
+      dense + plan.checkpoint.get(plan.spec.final_norm.tensor).bytes + head_bytes(plan.checkpoint, plan.spec);
   return schedule;
+}
+
+std::vector<PrefillLayer> prefill_layers(const ModelPlan& plan) {
+  std::vector<PrefillLayer> layers;
+  const cache::ScheduleModel schedule = schedule_model(plan);
+  for (const BlockSpec& block : plan.spec.blocks) {
+    const auto* moe = std::get_if<MoeSpec>(&block.operation);
+    if (moe == nullptr) continue;
+    const ExpertLayout& layout = plan.experts[layers.size()];
+    const std::uint64_t matrices = layout.gate.rows > 0 ? 3 : 2;  // the shared expert has what the others have
+    layers.push_back({.experts = moe->experts,
+                      .top_k = moe->top_k,
+                      .slots = std::min(plan.budget.slots_per_layer, moe->experts),
+                      .read_bytes = schedule.layers[layers.size()].read_bytes,
+                      .expert_weights = layout.weights(),
+                      .shared_weights = moe->shared ? matrices * static_cast<std::uint64_t>(moe->shared->width) *
+                                                          static_cast<std::uint64_t>(plan.spec.hidden)
+                                                    : 0});
+  }
+  return layers;
 }
 
 }  // namespace sluice::model

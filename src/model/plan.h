@@ -10,6 +10,7 @@
 #include "cache/schedule_bound.h"
 #include "model/config.h"
 #include "model/expert_layout.h"
+#include "model/prefill_chunk.h"
 #include "model/quantization.h"
 #include "model/session.h"
 #include "model/settings.h"
@@ -47,17 +48,31 @@ struct ModelPlan {
   bool mapped = false;                  // experts are computed in place, from a mapping: there are no slots
   cache::BudgetRequest budget_request;  // what the budget was planned for
   cache::Budget budget;
+  PrefillChunk chunk;                // of prompts: why budget.chunk_tokens are that many
   std::vector<std::string> notices;  // "requested X, got Y because Z"
+
+  /// Whether nobody gave the size of a prompt chunk, and a larger one could gain something: experts are read.
+  bool chunk_is_open() const;
+  /// Chooses the size of a prompt chunk from what this machine delivers (prefill_chunk.h) and divides memory anew, if
+  /// it is open. A larger chunk takes at most an eighth of the slots, none of those that were asked for by number, and
+  /// nothing that calls for a notice.
+  void choose_chunk(const PrefillRates& rates);
 
   int expert_count() const;                  // of the largest layer; 0 for dense models
   std::uint64_t expert_bytes() const;        // of all routed experts, as stored
   std::uint64_t token_expert_bytes() const;  // of the experts of one token
   std::uint64_t token_dense_bytes() const;   // of the dense weights one token touches
+
+ private:
+  bool chunk_given_ = false;  // by a setting
 };
 
 /// What a decoded token touches and reads, layer by layer: the model of the schedule bound. What follows the experts in
 /// an MoE block (a projection back from the latent) counts to the next one.
 cache::ScheduleModel schedule_model(const ModelPlan& plan);
+
+/// What prompts take in each MoE layer, for the choice of a chunk.
+std::vector<PrefillLayer> prefill_layers(const ModelPlan& plan);
 
 /// Bytes of the matrix that makes logits; touched once per token, after all layers.
 std::uint64_t head_bytes(const stream::Checkpoint& checkpoint, const ModelSpec& spec);

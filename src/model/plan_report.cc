@@ -58,7 +58,10 @@ std::string head_text(const PlanReport& r) {
   text += fmt::format(" ({}, {})\n", r.io.engine, r.io.direct ? "direct" : "buffered");
   text += fmt::format("memory     {} with {} thread{}\n", format_rate(r.rates.memory), r.threads,
                       r.threads == 1 ? "" : "s");
-  if (r.moe_layers > 0) text += fmt::format("routing    {}\n", r.routes_origin);
+  if (r.moe_layers > 0) {
+    text += fmt::format("multiply   {:.3g} billion weights per second, many rows at once\nrouting    {}\n",
+                        r.rates.multiply / 1e9, r.routes_origin);
+  }
   return text;
 }
 
@@ -77,6 +80,9 @@ std::string speed_text(const PlanReport& r) {
                         bytes_text(r.decode.bytes_read));
     text += fmt::format("           of a token's time the disk needs {} and the memory {}, which overlap in part\n",
                         milliseconds(r.decode.disk_seconds), milliseconds(r.decode.memory_seconds));
+    text += r.recall > 0 ? fmt::format("           if {:.0f} % of the misses are guessed and read one layer ahead\n",
+                                       100 * r.recall)
+                         : std::string("           without reading ahead\n");
   } else {
     text += "; all experts are in slots, and nothing is read\n";
   }
@@ -85,10 +91,11 @@ std::string speed_text(const PlanReport& r) {
   if (r.moe_layers > 0) {
     text += fmt::format("; {} tokens at once use {:.1f} experts of a layer, {} to read", r.prefill.tokens,
                         r.prefill.distinct_experts, bytes_text(r.prefill.bytes_read));
+    text += fmt::format("\n           chunk {}: {}", r.budget.chunk_tokens, to_string(r.chunk));
   }
   return text +
          "\n           These are bounds, not promises. Decode: what the order of the layers allows if software costs\n"
-         "           nothing. Prefill: slots are empty at first; computing is not measured and may take longer.\n";
+         "           nothing. Prefill: slots are empty at first; computing is left out and may take longer.\n";
 }
 
 std::string gain_text(const PlanReport& r, std::string_view change, const DecodePrediction& then) {
@@ -175,17 +182,19 @@ PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const Pla
   report.context = plan.context;
   report.expert_bytes = plan.expert_bytes();
   report.budget = plan.budget;
+  report.chunk = plan.chunk;
   report.rates = rates;
   report.routes_origin = routes.origin;
-  report.decode = predict_decode(sizes, rates, routes, slots, policy);
+  report.recall = planned_recall(plan);
+  report.decode = predict_decode(sizes, rates, routes, slots, policy, report.recall);
   report.prefill = predict_prefill(sizes, rates, routes, plan.budget.chunk_tokens);
   Rates faster = rates;
   faster.disk *= 2;
-  report.double_disk = predict_decode(sizes, faster, routes, slots, policy);
-  report.double_memory = predict_decode(sizes, rates, routes, slots_with_double_memory(plan), policy);
+  report.double_disk = predict_decode(sizes, faster, routes, slots, policy, report.recall);
+  report.double_memory = predict_decode(sizes, rates, routes, slots_with_double_memory(plan), policy, report.recall);
   if (plan.experts.empty()) return report;
   for (const int count : slot_counts(plan)) {
-    report.rows.push_back({.decode = predict_decode(sizes, rates, routes, count, policy),
+    report.rows.push_back({.decode = predict_decode(sizes, rates, routes, count, policy, report.recall),
                            .memory_bytes = budget_with_slots(plan, count).total_bytes()});
   }
   return report;
@@ -215,6 +224,7 @@ std::string plan_json(const PlanReport& r) {
   }
   j["machine"] = {{"disk_bytes_per_s", r.rates.disk},
                   {"memory_bytes_per_s", r.rates.memory},
+                  {"multiplications_per_s", r.rates.multiply},
                   {"threads", r.threads},
                   {"engine", r.io.engine},
                   {"direct", r.io.direct},
@@ -225,12 +235,17 @@ std::string plan_json(const PlanReport& r) {
                  {"program_bytes", r.budget.overhead_bytes},    {"total_bytes", r.budget.total_bytes()},
                  {"slots_per_layer", r.budget.slots_per_layer}, {"slots_origin", r.budget.origin}};
   j["routing"] = r.routes_origin;
+  j["lookahead_recall"] = r.recall;
   j["decode"] = decode_json(r.decode);
   j["prefill"] = {{"tokens", r.prefill.tokens},
                   {"distinct_experts_per_layer", r.prefill.distinct_experts},
                   {"bytes_read", r.prefill.bytes_read},
                   {"tok_per_s", r.prefill.tok_per_s > 0 ? ordered_json(r.prefill.tok_per_s) : ordered_json(nullptr)},
-                  {"binding", r.prefill.binding}};
+                  {"binding", r.prefill.binding},
+                  {"chunk", r.budget.chunk_tokens},
+                  {"chunk_origin", to_string(r.chunk)},
+                  {"chunk_disk_seconds", r.chunk.cost.disk_seconds},
+                  {"chunk_multiply_seconds", r.chunk.cost.multiply_seconds}};
   j["double_memory"] = decode_json(r.double_memory);
   j["double_disk"] = decode_json(r.double_disk);
   j["slots"] = ordered_json::array();

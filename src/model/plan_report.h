@@ -26,10 +26,12 @@ struct PlanReport {
   int context = 0;                                         // positions
   std::uint64_t expert_bytes = 0;                          // all routed experts, on disk
   cache::Budget budget;
+  PrefillChunk chunk;  // why budget.chunk_tokens are that many
   Rates rates;
   stream::IoChoice io;
   int threads = 0;
   std::string routes_origin;
+  double recall = 0;  // share of the misses that the speeds of decode assume to be guessed a layer ahead
   DecodePrediction decode;
   PrefillPrediction prefill;
   std::vector<PlanRow> rows;       // from a token's working set to all experts, ascending; empty for dense models

@@ -10,6 +10,7 @@
 #include "cache/simulate.h"
 #include "model/routes/nearest_profile.h"
 #include "model/routes/parse_trace.h"
+#include "model/routes/route_source.h"
 #include "stream/reader.h"
 
 namespace sluice::model {
@@ -46,7 +47,8 @@ TokenSizes token_sizes(const ModelPlan& plan) {
                    .head_bytes = head_bytes(plan.checkpoint, plan.spec),
                    .token_expert_bytes = plan.token_expert_bytes(),
                    .expert_bytes = 0,
-                   .read_bytes = 0};
+                   .read_bytes = 0,
+                   .schedule = schedule_model(plan)};
   std::uint64_t experts = 0;
   for (const ExpertLayout& layout : plan.experts) {
     experts += static_cast<std::uint64_t>(layout.records.experts);
@@ -90,8 +92,10 @@ PlanRoutes recorded_routes(const ModelPlan& plan, const std::filesystem::path& f
   return routes;
 }
 
+double planned_recall(const ModelPlan& plan) { return plan.budget.staging_slots > 0 ? kLookaheadRecall : 0; }
+
 DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes, int slots,
-                                const cache::PolicyEntry& policy) {
+                                const cache::PolicyEntry& policy, double recall) {
   DecodePrediction result;
   result.slots_per_layer = slots;
   const auto touched = static_cast<double>(sizes.dense_bytes + sizes.token_expert_bytes);
@@ -113,11 +117,10 @@ DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, con
   const double lookups = static_cast<double>(sizes.token_expert_bytes) / static_cast<double>(sizes.expert_bytes);
   result.bytes_read = lookups * (1 - *result.hit_rate) * static_cast<double>(sizes.read_bytes);
   result.disk_seconds = result.bytes_read / rates.disk;
-  const cache::ScheduleModel schedule = cache::even_schedule(routes.log.layers(), sizes.dense_bytes, sizes.head_bytes,
-                                                             sizes.expert_bytes, sizes.read_bytes);
   const cache::ScheduleRates schedule_rates{
-      .disk = rates.disk, .memory = rates.memory, .disk_latency = rates.disk_latency};
-  const auto seconds = cache::schedule_seconds(schedule, schedule_rates, routes.log, run.misses, routes.first_counted);
+      .disk = rates.disk, .memory = rates.memory, .disk_latency = rates.disk_latency, .lookahead_recall = recall};
+  const auto seconds =
+      cache::schedule_seconds(sizes.schedule, schedule_rates, routes.log, run.misses, routes.first_counted);
   result.tok_per_s = per_second(seconds.value_or(0));
   return result;
 }

@@ -21,6 +21,7 @@ struct TokenSizes {
   std::uint64_t token_expert_bytes = 0;  // experts touched, all layers
   std::uint64_t expert_bytes = 0;        // of one expert, on average over layers; 0 for dense models
   std::uint64_t read_bytes = 0;          // read for one missing expert, aligned windows included; likewise
+  cache::ScheduleModel schedule;         // the same layer by layer
 };
 
 TokenSizes token_sizes(const ModelPlan& plan);
@@ -47,14 +48,19 @@ struct DecodePrediction {
   double bytes_read = 0;           // per token, from the disk
   double disk_seconds = 0;         // per token, if nothing but the disk took time
   double memory_seconds = 0;       // likewise
-  double tok_per_s = 0;            // the schedule bound (cache/schedule_bound.h), without lookahead; 0 unknown
+  double tok_per_s = 0;            // the schedule bound (cache/schedule_bound.h); 0 unknown
 
   /// "disk" or "memory", whichever takes longer.
   std::string_view binding() const { return disk_seconds > memory_seconds ? "disk" : "memory"; }
 };
 
+/// The share of misses that a plan expects to be guessed a layer ahead: what is assumed of guesses at routes from
+/// elsewhere (routes/route_source.h) if there are staging slots to read them into, else 0.
+double planned_recall(const ModelPlan& plan);
+
+/// `recall` is the share of misses that is guessed a layer ahead, in [0, 1].
 DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes, int slots,
-                                const cache::PolicyEntry& policy);
+                                const cache::PolicyEntry& policy, double recall);
 
 /// A prompt that finds its experts in no slot: each distinct expert of a chunk is read once. Computing is left out,
 /// though it is what takes most of a prefill on a fast disk.

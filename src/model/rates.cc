@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/units.h"
 #include "model/memory_probe.h"
+#include "model/multiply_probe.h"
 
 namespace sluice::model {
 namespace {
@@ -16,26 +17,32 @@ namespace {
 /// Beyond every cache of the processors in use.
 constexpr std::uint64_t kMostProbedBytes = 256 * kMiB;
 
-Rates rates_of(stream::DriveProbe drive, double memory) {
+Rates rates_of(stream::DriveProbe drive, double memory, const ModelPlan& plan, const kernels::Context& context) {
   const double disk = drive.bytes_per_second();
   const double latency = drive.latency;
-  return {.disk = disk, .memory = memory, .disk_latency = latency, .drive = std::move(drive), .age_seconds = {}};
+  return {.disk = disk,
+          .memory = memory,
+          .multiply = plan.experts.empty() ? 0 : probe_multiply(plan.experts.front(), context),
+          .disk_latency = latency,
+          .drive = std::move(drive),
+          .age_seconds = {}};
 }
 
 }  // namespace
 
 Rates measure_rates(Model& model) {
   stream::DriveProbe drive = model.probe_drive();
-  return rates_of(std::move(drive), probe_memory(model.resident_weights(), model.team()));
+  const double memory = probe_memory(model.resident_weights(), model.context().team);
+  return rates_of(std::move(drive), memory, model.plan(), model.context());
 }
 
-Rates measure_rates(const ModelPlan& plan, stream::Reader& reader, kernels::ThreadTeam& team) {
+Rates measure_rates(const ModelPlan& plan, stream::Reader& reader, const kernels::Context& context) {
   stream::DriveProbe drive = stream::probe_drive(reader, plan.checkpoint.files());
   const std::uint64_t bytes = std::min(
       {plan.budget.dense_bytes + plan.budget.slot_bytes, kMostProbedBytes, plan.budget_request.available_bytes / 4});
   const Buffer memory = Buffer::allocate(bytes, "memory probe");
   memory.prefault();
-  return rates_of(std::move(drive), probe_memory(memory.bytes(), team));
+  return rates_of(std::move(drive), probe_memory(memory.bytes(), context.team), plan, context);
 }
 
 std::string age_text(const Rates& rates) {

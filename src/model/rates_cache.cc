@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "model/json_file.h"
+#include "model/plan.h"
 
 namespace sluice::model {
 namespace {
@@ -22,15 +23,15 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 constexpr std::uint64_t kMaxFileBytes = 256 * kKiB;
 constexpr std::size_t kMaxEntries = 64;
-constexpr double kMaxRate = 1e15;   // bytes per second; no machine comes near it
+constexpr double kMaxRate = 1e15;   // bytes or multiplications per second; no machine comes near it
 constexpr double kMaxLatency = 60;  // seconds; likewise
 
 struct Entry {
   std::string key;
-  double disk = 0, memory = 0, disk_latency = 0, measured = 0;
+  double disk = 0, memory = 0, multiply = 0, disk_latency = 0, measured = 0;
 };
 
 /// A number in (0, most]; 0 if it is anything else.
@@ -58,6 +59,7 @@ std::vector<Entry> read_entries(const fs::path& file, double now) {
     const Entry entry{.key = item["key"].get<std::string>(),
                       .disk = positive(item, "disk_bytes_per_s", kMaxRate),
                       .memory = positive(item, "memory_bytes_per_s", kMaxRate),
+                      .multiply = positive(item, "multiplications_per_s", kMaxRate),  // 0: there were no experts
                       .disk_latency = positive(item, "disk_latency_s", kMaxLatency),  // 0: was not measured
                       .measured = positive(item, "measured", now)};                   // never in the future
     if (entry.disk > 0 && entry.memory > 0 && entry.measured > 0) entries.push_back(entry);
@@ -71,6 +73,7 @@ std::string to_text(const std::vector<Entry>& entries) {
     rates.push_back({{"key", entry.key},
                      {"disk_bytes_per_s", entry.disk},
                      {"memory_bytes_per_s", entry.memory},
+                     {"multiplications_per_s", entry.multiply},
                      {"disk_latency_s", entry.disk_latency},
                      {"measured", entry.measured}});
   }
@@ -101,6 +104,13 @@ std::string cpu_name() {
   return name.empty() ? "unknown CPU" : std::string(name);
 }
 
+/// "768x2048 affine 4-bit g64 bf16 by int16, avx2": what the rate of multiplication depends on.
+std::string product_name(const ExpertLayout& experts, const kernels::Context& context) {
+  const bool exact = context.activations == kernels::ActivationKind::f32;
+  return fmt::format("{}x{} {} by {}, {}", experts.up.rows, experts.up.cols, kernels::to_string(experts.up.format),
+                     exact ? "f32" : "int16", context.isa.name);
+}
+
 /// "8:1" of the file system that holds the file.
 std::string device_of(const fs::path& file) {
   struct stat status {};
@@ -123,6 +133,7 @@ std::optional<Rates> RatesCache::find(std::string_view key) const {
     if (entry.key == key) {
       return Rates{.disk = entry.disk,
                    .memory = entry.memory,
+                   .multiply = entry.multiply,
                    .disk_latency = entry.disk_latency,
                    .drive = {},
                    .age_seconds = now - entry.measured};
@@ -139,6 +150,7 @@ void RatesCache::store(std::string_view key, const Rates& rates) const {
   entries.push_back({.key = std::string(key),
                      .disk = rates.disk,
                      .memory = rates.memory,
+                     .multiply = rates.multiply,
                      .disk_latency = rates.disk_latency,
                      .measured = now});
   // Latest last; the front is what nobody has measured for the longest time.
@@ -162,10 +174,13 @@ std::string rates_key(Model& model) {
   std::uint64_t file_bytes = 0;
   for (const stream::FileInfo& file : files) file_bytes += file.bytes;
   const stream::IoChoice& choice = model.reader().choice();
-  return fmt::format("{}, {} CPUs, {} GiB; {} threads; device {}, {} {}; files {}, weights {}", cpu_name(),
-                     sysconf(_SC_NPROCESSORS_CONF), (memory + kGiB / 2) / kGiB, model.team().size(),
+  const kernels::Context& context = model.context();
+  const std::vector<ExpertLayout>& experts = model.plan().experts;
+  return fmt::format("{}, {} CPUs, {} GiB; {} threads; device {}, {} {}; files {}, weights {}; {}", cpu_name(),
+                     sysconf(_SC_NPROCESSORS_CONF), (memory + kGiB / 2) / kGiB, context.team.size(),
                      device_of(files.front().path), choice.engine, choice.direct ? "direct" : "buffered",
-                     size_class(file_bytes), size_class(model.resident_weights().size()));
+                     size_class(file_bytes), size_class(model.resident_weights().size()),
+                     experts.empty() ? "no experts" : product_name(experts.front(), context));
 }
 
 Rates cached_rates(Model& model, const RatesCache& cache, bool refresh) {

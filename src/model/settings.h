@@ -34,9 +34,10 @@ struct RuntimeSettings {
   kernels::ActivationKind activations = kernels::ActivationKind::int16;
   std::optional<DType>
       cache_type;             // of keys and values: f16, bf16, f32 or i8 (8 bits); default: see default_cache_type()
-  int prefill_chunk = 0;      // prompt tokens computed at once; 0: 512, less if memory is short
+  int prefill_chunk = 0;      // prompt tokens computed at once; 0: see ModelPlan::choose_chunk()
   int experts_per_token = 0;  // 0: the model's. Anything else changes the model, and is named in the output
-  std::string isa;            // forces an instruction set; empty: the fastest
+  std::filesystem::path rates_file;  // where rates of this machine are kept, see rates_cache.h; empty: nowhere
+  std::string isa;                   // forces an instruction set; empty: the fastest
 };
 
 }  // namespace sluice::model

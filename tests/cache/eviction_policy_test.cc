@@ -39,7 +39,7 @@ void replay(
   for (int i = 0; i < 3000; ++i) {
     step += static_cast<std::uint64_t>(below(50) == 0 ? below(5000) : below(2));
     const int expert = (below(6) + below(6) + i / 100) % kExperts;
-    policy->touch(expert, step);
+    policy->touch(expert, step, 0);
     history[expert].push_back(step);
     known.insert(expert);
     std::vector<int> candidates;
@@ -79,28 +79,117 @@ TEST(DecayPolicy, EvictsTheLowestDecayedFrequency) {
   }
 }
 
+using Rows = std::vector<std::vector<int>>;
+
+/// `count` tokens with three experts each; favourites move.
+Rows random_rows(int count, unsigned seed) {
+  std::mt19937 random(seed);
+  Rows rows;
+  for (int row = 0; row < count; ++row) {
+    std::set<int> ids;
+    while (ids.size() < 3) {
+      ids.insert(static_cast<int>((random() % 5 + random() % 5 + static_cast<unsigned>(row) / 9) % kExperts));
+    }
+    rows.emplace_back(ids.begin(), ids.end());
+  }
+  return rows;
+}
+
+/// Tells a policy of the rows as one request.
+void touch_chunk(EvictionPolicy& policy, const Rows& rows, std::uint64_t step) {
+  std::set<int> distinct;
+  for (const std::vector<int>& row : rows) distinct.insert(row.begin(), row.end());
+  std::vector<ExpertUse> uses;
+  for_recent_uses(
+      rows.size(), [&](std::size_t row) { return std::span(rows[row]); }, [&](ExpertUse use) { uses.push_back(use); });
+  touch_request(policy, std::span<const int>(std::vector(distinct.begin(), distinct.end())), uses, step);
+}
+
+/// Ids in the order in which the policy would evict them.
+std::vector<int> eviction_order(EvictionPolicy& policy, std::vector<int> ids, std::uint64_t step) {
+  std::vector<int> order;
+  while (!ids.empty()) {
+    order.push_back(policy.victim(ids, step));
+    ids.erase(std::find(ids.begin(), ids.end(), order.back()));
+  }
+  return order;
+}
+
+TEST(EvictionPolicies, AChunkCountsLikeItsLastTokensDecodedOneByOne) {
+  for (const PolicyEntry& entry : eviction_policies()) {
+    for (unsigned seed = 1; seed <= 5; ++seed) {
+      const Rows rows = random_rows(kRecentTokens, seed);
+      const auto chunk = entry.create(kExperts);
+      const auto tokens = entry.create(kExperts);
+      const std::uint64_t last = 1000;
+      touch_chunk(*chunk, rows, last);
+      for (std::size_t row = 0; row < rows.size(); ++row) {
+        const std::vector<int>& ids = rows[row];
+        touch_request(*tokens, std::span(ids), {}, last - (rows.size() - 1 - row));
+      }
+      std::set<int> used;
+      for (const std::vector<int>& row : rows) used.insert(row.begin(), row.end());
+      // The one old use that a request adds for each of its experts is the same for all and changes no order.
+      const std::vector<int> ids(used.begin(), used.end());
+      EXPECT_EQ(eviction_order(*chunk, ids, last), eviction_order(*tokens, ids, last)) << entry.name << seed;
+    }
+  }
+}
+
+TEST(EvictionPolicies, OfALongChunkTheLastTokensDecide) {
+  for (const PolicyEntry& entry : eviction_policies()) {
+    Rows rows(200, {0});  // expert 0 is the hottest of the chunk by far, but long ago
+    rows.insert(rows.end(), kRecentTokens, {1, 2});
+    rows.push_back({2});
+    const auto policy = entry.create(4);
+    policy->touch(3, 6, 0);  // before the chunk
+    touch_chunk(*policy, rows, 7);
+    EXPECT_EQ(eviction_order(*policy, {0, 1, 2}, 7), (std::vector{0, 1, 2})) << entry.name;
+  }
+}
+
+TEST(RecentUses, AreThoseOfTheLastTokens) {
+  const auto uses_of = [](std::size_t count) {
+    Rows rows;
+    for (std::size_t row = 0; row < count; ++row) rows.push_back({static_cast<int>(row), 500});
+    std::vector<std::pair<int, int>> uses;
+    for_recent_uses(
+        count, [&](std::size_t row) { return std::span(rows[row]); },
+        [&](ExpertUse use) { uses.emplace_back(use.expert, use.age); });
+    return uses;
+  };
+  EXPECT_TRUE(uses_of(0).empty());
+  EXPECT_TRUE(uses_of(1).empty()) << "one token uses what its request asks for";
+  using Pairs = std::vector<std::pair<int, int>>;
+  EXPECT_EQ(uses_of(2), (Pairs{{0, 1}, {500, 1}, {1, 0}, {500, 0}}));
+  const auto many = uses_of(100);
+  ASSERT_EQ(many.size(), 2U * kRecentTokens);
+  EXPECT_EQ(many.front(), (std::pair{100 - kRecentTokens, kRecentTokens - 1}));
+  EXPECT_EQ(many.back(), (std::pair{500, 0}));
+}
+
 TEST(DecayPolicy, ForgetsALongHistoryAfterAWhile) {
   const auto policy = eviction_policy("decay").create(3);
-  for (std::uint64_t step = 0; step < 1000; ++step) policy->touch(0, step);
-  policy->touch(1, 1001);
+  for (std::uint64_t step = 0; step < 1000; ++step) policy->touch(0, step, 0);
+  policy->touch(1, 1001, 0);
   EXPECT_EQ(policy->victim(std::vector{0, 1}, 1001), 1) << "one lookup does not outweigh a thousand";
-  policy->touch(1, 1120);
+  policy->touch(1, 1120, 0);
   EXPECT_EQ(policy->victim(std::vector{0, 1}, 1120), 0) << "ten half-lives later it does";
 }
 
 TEST(DecayPolicy, BreaksTiesByIdAmongEqualHistories) {
   const auto policy = eviction_policy("decay").create(4);
-  for (const int expert : {3, 1, 2}) policy->touch(expert, 10);
+  for (const int expert : {3, 1, 2}) policy->touch(expert, 10, 0);
   EXPECT_EQ(policy->victim(std::vector{3, 2, 1}, 12), 1);
 }
 
 TEST(DecayPolicy, StillRanksAfterMillionsOfSteps) {
   const auto policy = eviction_policy("decay").create(2);
   const std::uint64_t late = 1'000'000'000;
-  policy->touch(0, late);
-  policy->touch(1, late + 1);
+  policy->touch(0, late, 0);
+  policy->touch(1, late + 1, 0);
   EXPECT_EQ(policy->victim(std::vector{0, 1}, late + 1), 0);
-  policy->touch(0, late + 1);
+  policy->touch(0, late + 1, 0);
   EXPECT_EQ(policy->victim(std::vector{0, 1}, late + 1), 1);
 }
 

@@ -60,8 +60,13 @@ class CacheBesideModel : public ::testing::TestWithParam<Setting> {
     const int layer = random_below(real_.layers());
     const std::vector<int> ids = random_ids(real_.experts(layer));
     const Phase phase = random_below(3) == 0 ? Phase::prefill : Phase::decode;
+    std::vector<ExpertUse> uses;
+    if (phase == Phase::prefill) {
+      const auto row_ids = [&](std::size_t row) { return std::span(ids).subspan(row, 1); };
+      for_recent_uses(ids.size(), row_ids, [&](ExpertUse use) { uses.push_back(use); });
+    }
     leases_.emplace_back(
-        new Pair{real_.acquire(layer, ids, phase, step_), naive_.acquire(layer, ids, phase, step_), {}});
+        new Pair{real_.acquire(layer, ids, phase, step_, uses), naive_.acquire(layer, ids, phase, step_, uses), {}});
     const NaiveLease& lease = leases_.back()->naive;
     EXPECT_EQ(leases_.back()->real.all_resident(), lease.waiting.empty() && lease.reading.empty());
   }

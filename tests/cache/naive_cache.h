@@ -40,7 +40,8 @@ class NaiveCache {
     }
   }
 
-  NaiveLease acquire(int layer, std::vector<int> ids, Phase phase, std::uint64_t step) {
+  NaiveLease acquire(int layer, std::vector<int> ids, Phase phase, std::uint64_t step,
+                     const std::vector<ExpertUse>& uses = {}) {
     NaiveLease lease{.layer = layer,
                      .phase = phase,
                      .step = step,
@@ -55,7 +56,7 @@ class NaiveCache {
     LookupCounts& counts = of.counts[static_cast<std::size_t>(phase)];
     std::sort(ids.begin(), ids.end());
     for (const int id : ids) {
-      of.policy->touch(id, step);
+      of.policy->touch(id, step, uses.empty() ? 0 : kRecentTokens);
       ++counts.lookups;
       if (of.here.contains(id)) {
         ++counts.hits;
@@ -66,6 +67,7 @@ class NaiveCache {
         lease.waiting.push_back(id);
       }
     }
+    for (const ExpertUse& use : uses) of.policy->touch(use.expert, step, use.age);
     plan(of, lease, ids);
     start(lease);
     return lease;

@@ -18,11 +18,15 @@ inline RouteLog random_log(int layers, int experts, int steps, unsigned seed) {
     const bool chunk = step == 0 || below(12) == 0;
     for (int layer = 0; layer < layers; ++layer) {
       std::vector<std::uint16_t> ids;
+      std::vector<ExpertUse> uses;
       for (int count = 1 + below(chunk ? 2 * experts : std::min(6, experts)); count > 0; --count) {
         const int id = below(2) == 0 ? below(experts) : (step / 16 + below(4)) % experts;
         ids.push_back(static_cast<std::uint16_t>(id));
       }
-      log.add(layer, chunk ? Phase::prefill : Phase::decode, static_cast<std::uint64_t>(step), ids);
+      // Tokens of three experts each.
+      const auto row_ids = [&](std::size_t row) { return std::span(ids).subspan(3 * row, 3); };
+      if (chunk) for_recent_uses(ids.size() / 3, row_ids, [&](ExpertUse use) { uses.push_back(use); });
+      log.add(layer, chunk ? Phase::prefill : Phase::decode, static_cast<std::uint64_t>(step), ids, uses);
     }
   }
   return log;

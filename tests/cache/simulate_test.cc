@@ -42,7 +42,7 @@ class SimulationBesideCache : public ::testing::TestWithParam<Setting> {
       const RouteLog::Request request = log[i];
       const std::vector<int> ids(request.ids.begin(), request.ids.end());
       {
-        Lease lease = cache.acquire(request.layer, ids, request.phase, request.step);
+        Lease lease = cache.acquire(request.layer, ids, request.phase, request.step, request.uses);
         std::set<int> seen;
         for (auto batch = lease.next(); !batch.empty(); batch = lease.next()) {
           for (const ReadyExpert& ready : batch) {
@@ -53,7 +53,7 @@ class SimulationBesideCache : public ::testing::TestWithParam<Setting> {
         EXPECT_EQ(seen.size(), ids.size());
       }
       SimulatedLayer& layer = layers[static_cast<std::size_t>(request.layer)];
-      layer.acquire(request.ids, request.step);
+      layer.acquire(request.ids, request.step, request.uses);
       for (int expert = 0; expert < kExperts; ++expert) {
         ASSERT_EQ(layer.resident(expert), cache.resident(request.layer, expert)) << "request " << i << ", " << expert;
       }
@@ -129,6 +129,11 @@ TEST(RouteLogTest, ForgetsItsOldestRequests) {
     EXPECT_EQ(rest[i].layer, all[i + 7].layer);
     EXPECT_EQ(rest[i].step, all[i + 7].step);
     EXPECT_EQ(rest[i].phase, all[i + 7].phase);
+    ASSERT_EQ(rest[i].uses.size(), all[i + 7].uses.size());
+    for (std::size_t j = 0; j < rest[i].uses.size(); ++j) {
+      EXPECT_EQ(rest[i].uses[j].expert, all[i + 7].uses[j].expert);
+      EXPECT_EQ(rest[i].uses[j].age, all[i + 7].uses[j].age);
+    }
     EXPECT_TRUE(std::equal(rest[i].ids.begin(), rest[i].ids.end(), all[i + 7].ids.begin(), all[i + 7].ids.end()));
   }
   rest.drop_front(rest.size());

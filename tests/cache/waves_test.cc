@@ -14,7 +14,7 @@ class WavesOfEight : public ::testing::Test {
  protected:
   // An expert that was looked up more often is hotter; all of them belong to the request in step 1.
   void touch(int expert, int times) {
-    for (int i = 0; i < times; ++i) policy_->touch(expert, 1);
+    for (int i = 0; i < times; ++i) policy_->touch(expert, 1, 0);
   }
 
   std::unique_ptr<EvictionPolicy> policy_ = eviction_policy("decay").create(8);

@@ -38,11 +38,15 @@ PlanRoutes in_turn(int steps) {
   return routes;
 }
 
-constexpr TokenSizes kSizes{
-    .dense_bytes = 1000, .head_bytes = 400, .token_expert_bytes = 200, .expert_bytes = 200, .read_bytes = 300};
+const TokenSizes kSizes{.dense_bytes = 1000,
+                        .head_bytes = 400,
+                        .token_expert_bytes = 200,
+                        .expert_bytes = 200,
+                        .read_bytes = 300,
+                        .schedule = cache::even_schedule(1, 1000, 400, 200, 300)};
 
 TEST(PredictDecode, WithoutHitsEveryTokenWaitsForTheDisk) {
-  const DecodePrediction p = predict_decode(kSizes, rates(100, 1000), in_turn(30), 2, lru());
+  const DecodePrediction p = predict_decode(kSizes, rates(100, 1000), in_turn(30), 2, lru(), 0);
   EXPECT_EQ(p.slots_per_layer, 2);
   EXPECT_EQ(p.hit_rate, 0);
   EXPECT_DOUBLE_EQ(p.bytes_read, 300);
@@ -55,7 +59,7 @@ TEST(PredictDecode, WithoutHitsEveryTokenWaitsForTheDisk) {
 
 TEST(PredictDecode, WithEnoughSlotsTheMemoryDecides) {
   for (const int slots : {3, 4, 9}) {
-    const DecodePrediction p = predict_decode(kSizes, rates(100, 1000), in_turn(30), slots, lru());
+    const DecodePrediction p = predict_decode(kSizes, rates(100, 1000), in_turn(30), slots, lru(), 0);
     EXPECT_EQ(p.hit_rate, 1);
     EXPECT_EQ(p.bytes_read, 0);
     EXPECT_EQ(p.binding(), "memory");
@@ -63,27 +67,63 @@ TEST(PredictDecode, WithEnoughSlotsTheMemoryDecides) {
   }
 }
 
+/// Two layers of 4 experts, in turn as in_turn(), so that all miss with 2 slots.
+TEST(PredictDecode, GuessesStartReadsBeforeTheRouter) {
+  PlanRoutes routes{.origin = "test", .log = cache::RouteLog(2, 4), .first_counted = 6};
+  for (std::uint16_t step = 0; step < 30; ++step) {
+    const std::uint16_t id = step % 3;
+    for (int layer = 0; layer < 2; ++layer) routes.log.add(layer, cache::Phase::decode, step, {&id, 1});
+  }
+  // The second layer has 500 dense bytes before its router, half a second in which a guess may be read.
+  const TokenSizes sizes{.dense_bytes = 1000,
+                         .head_bytes = 400,
+                         .token_expert_bytes = 400,
+                         .expert_bytes = 200,
+                         .read_bytes = 300,
+                         .schedule = {.layers = {{.before_router_bytes = 100, .expert_bytes = 200, .read_bytes = 300},
+                                                 {.before_router_bytes = 500, .expert_bytes = 200, .read_bytes = 300}},
+                                      .after_bytes = 400}};
+  const double without = 0.1 + 3 + 0.2 + 0.5 + 3 + 0.2 + 0.4;
+  EXPECT_DOUBLE_EQ(predict_decode(sizes, rates(100, 1000), routes, 2, lru(), 0).tok_per_s, 1 / without);
+  // With the guess, the second read begins when the first has ended.
+  EXPECT_DOUBLE_EQ(predict_decode(sizes, rates(100, 1000), routes, 2, lru(), 1).tok_per_s,
+                   1 / (0.1 + 3 + 3 + 0.2 + 0.4));
+}
+
+TEST(PlannedRecall, NeedsStagingSlots) {
+  RuntimeSettings settings;
+  settings.cache_slots = 8;
+  EXPECT_EQ(planned_recall(ModelPlan(kEmbedded, settings)), 0.8);
+  settings.prefetch = cache::LookaheadMode::off;
+  EXPECT_EQ(planned_recall(ModelPlan(kEmbedded, settings)), 0);
+  settings.prefetch = cache::LookaheadMode::on;
+  settings.cache_slots = 32;
+  EXPECT_EQ(planned_recall(ModelPlan(kEmbedded, settings)), 0) << "nothing is missed";
+}
+
 TEST(PredictDecode, AllExpertsInSlotsReadNothingWhateverTheRoutesStillMeet) {
   PlanRoutes routes = in_turn(30);
   const std::uint16_t unseen = 3;
   routes.log.add(0, cache::Phase::decode, 30, {&unseen, 1});
-  EXPECT_LT(predict_decode(kSizes, rates(100, 1000), routes, 3, lru()).hit_rate, 1);
-  EXPECT_EQ(predict_decode(kSizes, rates(100, 1000), routes, 4, lru()).hit_rate, 1);
-  EXPECT_DOUBLE_EQ(predict_decode(kSizes, rates(100, 1000), routes, 4, lru()).tok_per_s, 1 / 1.2);
+  EXPECT_LT(predict_decode(kSizes, rates(100, 1000), routes, 3, lru(), 0).hit_rate, 1);
+  EXPECT_EQ(predict_decode(kSizes, rates(100, 1000), routes, 4, lru(), 0).hit_rate, 1);
+  EXPECT_DOUBLE_EQ(predict_decode(kSizes, rates(100, 1000), routes, 4, lru(), 0).tok_per_s, 1 / 1.2);
 }
 
 TEST(PredictDecode, ADenseModelTouchesAllItsWeights) {
-  const TokenSizes dense{.dense_bytes = 1000, .head_bytes = 400};
+  TokenSizes dense;
+  dense.dense_bytes = 1000;
+  dense.head_bytes = 400;
   const PlanRoutes none{.origin = "", .log = cache::RouteLog(0, 0)};
-  const DecodePrediction p = predict_decode(dense, rates(0, 500), none, 0, lru());
+  const DecodePrediction p = predict_decode(dense, rates(0, 500), none, 0, lru(), 0);
   EXPECT_FALSE(p.hit_rate);
   EXPECT_DOUBLE_EQ(p.tok_per_s, 0.5);
   EXPECT_EQ(p.binding(), "memory");
 }
 
 TEST(PredictDecode, UnknownRatesGiveNoSpeed) {
-  EXPECT_EQ(predict_decode(kSizes, rates(100, 0), in_turn(30), 2, lru()).tok_per_s, 0);
-  EXPECT_EQ(predict_decode(kSizes, rates(0, 100), in_turn(30), 2, lru()).tok_per_s, 0);
+  EXPECT_EQ(predict_decode(kSizes, rates(100, 0), in_turn(30), 2, lru(), 0).tok_per_s, 0);
+  EXPECT_EQ(predict_decode(kSizes, rates(0, 100), in_turn(30), 2, lru(), 0).tok_per_s, 0);
 }
 
 TEST(PredictPrefill, ReadsEachDistinctExpertOnce) {
@@ -110,6 +150,8 @@ TEST(TokenSizes, CountWindowsOfReads) {
   EXPECT_EQ(sizes.token_expert_bytes, sizes.expert_bytes * 8 * 4);  // layers, experts per token
   EXPECT_GT(sizes.head_bytes, 0U);
   EXPECT_LT(sizes.head_bytes, sizes.dense_bytes);
+  EXPECT_EQ(sizes.schedule.layers.size(), 8U);
+  EXPECT_GE(sizes.schedule.after_bytes, sizes.head_bytes);
   EXPECT_GT(sizes.read_bytes, sizes.expert_bytes);
   EXPECT_LT(sizes.read_bytes, sizes.expert_bytes + 9 * 8 * kKiB);
 }

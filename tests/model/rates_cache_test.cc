@@ -39,7 +39,8 @@ class RatesCacheTest : public ::testing::Test {
   double now_ = 1000;
 };
 
-const Rates kRates{.disk = 1.5e9, .memory = 28e9, .disk_latency = 80e-6, .drive = {}, .age_seconds = {}};
+const Rates kRates{
+    .disk = 1.5e9, .memory = 28e9, .multiply = 9e10, .disk_latency = 80e-6, .drive = {}, .age_seconds = {}};
 
 TEST_F(RatesCacheTest, KeepsRatesByKeyWithTheirAge) {
   EXPECT_FALSE(cache().find("a"));
@@ -49,6 +50,7 @@ TEST_F(RatesCacheTest, KeepsRatesByKeyWithTheirAge) {
   ASSERT_TRUE(found);
   EXPECT_EQ(found->disk, 1.5e9);
   EXPECT_EQ(found->memory, 28e9);
+  EXPECT_EQ(found->multiply, 9e10);
   EXPECT_EQ(found->age_seconds, 90);
   EXPECT_FALSE(cache().find("b"));
 
@@ -85,9 +87,9 @@ TEST_F(RatesCacheTest, AnythingElseCountsAsEmpty) {
     write(good.substr(0, end));
     EXPECT_FALSE(cache().find("a")) << end;
   }
-  const auto entry = [](const std::string& values) { return R"({"version": 2, "rates": [)" + values + "]}"; };
+  const auto entry = [](const std::string& values) { return R"({"version": 3, "rates": [)" + values + "]}"; };
   for (const std::string& text : std::vector<std::string>{
-           "[]", "7", R"({"version": 1, "rates": []})", R"({"version": 2, "rates": 3})", entry("7"), entry("{}"),
+           "[]", "7", R"({"version": 2, "rates": []})", R"({"version": 3, "rates": 3})", entry("7"), entry("{}"),
            entry(R"({"key": "a", "disk_bytes_per_s": -1, "memory_bytes_per_s": 2, "measured": 3})"),
            entry(R"({"key": "a", "disk_bytes_per_s": NaN, "memory_bytes_per_s": 2, "measured": 3})"),
            entry(R"({"key": "a", "disk_bytes_per_s": 1e300, "memory_bytes_per_s": 2, "measured": 3})"),
@@ -104,6 +106,7 @@ TEST_F(RatesCacheTest, AnythingElseCountsAsEmpty) {
   cache().store("a", kRates);
   EXPECT_EQ(cache().find("a")->disk, 1.5e9);
   EXPECT_EQ(cache().find("a")->disk_latency, 80e-6);
+  EXPECT_EQ(cache().find("a")->multiply, 9e10);
 }
 
 TEST_F(RatesCacheTest, WhatCannotBeWrittenIsNoError) {
@@ -124,6 +127,10 @@ TEST(RatesKey, NamesTheMachineAndHowItReads) {
   for (const std::string& part : {std::string("2 threads"), model->reader().choice().engine, std::string("device")}) {
     EXPECT_THAT(key, ::testing::HasSubstr(part));
   }
+  EXPECT_THAT(key, ::testing::HasSubstr("by int16"));
+  settings.activations = kernels::ActivationKind::f32;
+  EXPECT_NE(rates_key(*Model::load(SLUICE_SOURCE_DIR "/models/inkwell-44m", settings)), key);
+  settings.activations = kernels::ActivationKind::int16;
   settings.threads = 1;
   EXPECT_NE(rates_key(*Model::load(SLUICE_SOURCE_DIR "/models/inkwell-44m", settings)), key);
 }
@@ -144,6 +151,7 @@ TEST(CachedRates, AreMeasuredOnceUnlessRefreshed) {
   const Rates measured = cached_rates(*model, cache, false);
   EXPECT_GT(measured.disk, 0);
   EXPECT_GT(measured.memory, 0);
+  EXPECT_GT(measured.multiply, 0);
   EXPECT_FALSE(measured.age_seconds);
   EXPECT_FALSE(measured.drive.cells.empty());
   now += 60;
@@ -151,6 +159,7 @@ TEST(CachedRates, AreMeasuredOnceUnlessRefreshed) {
   const Rates cached = cached_rates(*model, cache, false);
   EXPECT_EQ(cached.disk, measured.disk);
   EXPECT_EQ(cached.memory, measured.memory);
+  EXPECT_EQ(cached.multiply, measured.multiply);
   EXPECT_EQ(cached.age_seconds, 60);
   EXPECT_EQ(age_text(cached), "measured 1 minute ago");
   EXPECT_EQ(model->reader().stats().reads, reads);

@@ -47,6 +47,26 @@ TEST(Plan, SaysWhatARunOfTheEmbeddedModelWouldDo) {
   EXPECT_THAT(named.output, HasSubstr("all experts are in slots")) << "a small model fits, and needs no tokenizer";
 }
 
+TEST(Plan, SaysWhetherItCountsOnReadingAhead) {
+  const auto recall = [](const char* prefetch) {
+    return plan_of({"--cache-slots", "8", "--prefetch", prefetch})["lookahead_recall"].get<double>();
+  };
+  EXPECT_EQ(recall("auto"), 0.8);
+  EXPECT_EQ(recall("off"), 0);
+  EXPECT_THAT(run_program({"plan"}).output, HasSubstr("80 % of the misses are guessed"));
+  EXPECT_THAT(run_program({"plan", "--prefetch", "off"}).output, HasSubstr("without reading ahead"));
+}
+
+TEST(Plan, SaysWhatAPromptChunkIsAndWhy) {
+  const json plan = plan_of({"--cache-slots", "8"});
+  EXPECT_GT(plan["machine"]["multiplications_per_s"], 0);
+  EXPECT_EQ(plan["settings"]["prefill_chunk"]["value"], std::to_string(plan["prefill"]["chunk"].get<int>()));
+  EXPECT_EQ(plan["settings"]["prefill_chunk"]["origin"], plan["prefill"]["chunk_origin"]);
+  EXPECT_GT(plan["prefill"]["chunk_multiply_seconds"], 0);
+  EXPECT_THAT(run_program({"plan"}).output, ContainsRegex("chunk [0-9]+: auto: the disk needs"));
+  EXPECT_EQ(plan_of({"--prefill-chunk", "64"})["settings"]["prefill_chunk"]["origin"], "flag --prefill-chunk");
+}
+
 TEST(Plan, MoreSlotsNeverPredictLess) {
   const json plan = plan_of({"--cache-slots", "8"});
   EXPECT_EQ(plan["memory"]["slots_per_layer"], 8);

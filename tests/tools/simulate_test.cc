@@ -143,6 +143,31 @@ TEST_F(Simulate, TakesSizesFromACheckpoint) {
   const json header = json::parse(trace.substr(0, trace.find('\n')));
   EXPECT_EQ(prediction["expert_bytes"], header["expert_bytes"]);
   EXPECT_EQ(prediction["dense_bytes"], header["dense_bytes"]);
+  EXPECT_EQ(prediction["layer_by_layer"], false) << "olmoe has more layers";
+  EXPECT_EQ(prediction["lookahead_recall"], 0);
+  EXPECT_THAT(result.output, AllOf(HasSubstr("spread evenly"), HasSubstr("recall 0")));
+}
+
+TEST_F(Simulate, TakesTheLayersOfTheModelThatWasRecorded) {
+  const ProgramResult run = run_program({"logits", "-m", kModel, "--tokens", "1,2,3,4,5", "--prefill", "1", "-o",
+                                         path("logits"), "--route-trace", path("run.trace")});
+  ASSERT_EQ(run.exit_code, 0) << run.errors;
+  const auto simulated = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments{
+        "simulate", path("run.trace"),    "--slots", "4",      "--policy",         "lru", "--disk-bandwidth",
+        "1GB",      "--memory-bandwidth", "10GB",    "--json", path("layers.json")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramResult result = run_program(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.errors;
+    EXPECT_THAT(result.output, HasSubstr(more.empty() ? "spread evenly" : "as the layers have them"));
+    return read_json("layers.json");
+  };
+  const json even = simulated({});
+  const json exact = simulated({"-m", kModel});
+  EXPECT_EQ(even["prediction"]["layer_by_layer"], false);
+  EXPECT_EQ(exact["prediction"]["layer_by_layer"], true);
+  EXPECT_EQ(exact["prediction"]["expert_bytes"], even["prediction"]["expert_bytes"]);
+  EXPECT_LT(exact["results"][0]["tok_per_s"], even["results"][0]["tok_per_s"]) << "reads take whole windows";
 }
 
 TEST_F(Simulate, ADenseModelLeavesNoTraceAndSaysSo) {

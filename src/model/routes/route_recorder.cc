@@ -54,10 +54,12 @@ void RouteRecorder::add_row(cache::Phase phase, int layer, int row, std::span<co
 
 void RouteRecorder::finish_request() {
   if (ids_.empty()) return;
-  history_.add(request_.layer, request_.phase, request_.step, ids_);
+  uses_.clear();
+  const auto row_ids = [&](std::size_t row) { return std::span(ids_).subspan(row * top_k_, top_k_); };
+  cache::for_recent_uses(request_.rows, row_ids, [&](cache::ExpertUse use) { uses_.push_back(use); });
+  history_.add(request_.layer, request_.phase, request_.step, ids_, uses_);
   for (std::size_t row = 0; writer_ && row < request_.rows; ++row) {
-    writer_->add(request_, std::span(ids_).subspan(row * top_k_, top_k_),
-                 std::span(weights_).subspan(row * top_k_, top_k_));
+    writer_->add(request_, row_ids(row), std::span(weights_).subspan(row * top_k_, top_k_));
   }
   ids_.clear();
   weights_.clear();

@@ -36,7 +36,8 @@ class RouteRecorder {
   RouteTrace::Request request_;     // the one whose rows are being seen
   std::vector<std::uint16_t> ids_;  // [rows, top_k] of it
   std::vector<float> weights_;      // likewise
-  std::size_t top_k_ = 0;           // experts of each of its rows
+  std::vector<cache::ExpertUse> uses_;
+  std::size_t top_k_ = 0;  // experts of each of its rows
 };
 
 }  // namespace sluice::model

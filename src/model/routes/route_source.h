@@ -11,6 +11,10 @@
 
 namespace sluice::model {
 
+/// The share of the chosen experts that guesses find, when nobody says: 0.72 to 0.89 are reported for Qwen3-30B,
+/// Qwen3.6-35B and GLM-5.2 where the next layer's router guesses (Helldez/BigMoeOnEdge, expert-prediction.md; colibri).
+inline constexpr double kLookaheadRecall = 0.8;
+
 /// What a model wants routed.
 struct RouteShape {
   int layers = 0;   // MoE blocks

@@ -41,10 +41,15 @@ void RouteTrace::complete_header() {
 
 cache::RouteLog RouteTrace::log() const {
   cache::RouteLog log(header.layers, header.experts);
+  std::vector<cache::ExpertUse> uses;
   for (const Request& request : requests_) {
+    uses.clear();
+    cache::for_recent_uses(
+        request.rows, [&](std::size_t row) { return ids(request.first_row + row); },
+        [&](cache::ExpertUse use) { uses.push_back(use); });
     const std::size_t begin = row_begin_[request.first_row];
     const std::size_t end = row_begin_[request.first_row + request.rows];
-    log.add(request.layer, request.phase, request.step, std::span(ids_).subspan(begin, end - begin));
+    log.add(request.layer, request.phase, request.step, std::span(ids_).subspan(begin, end - begin), uses);
   }
   return log;
 }
