@@ -1,11 +1,29 @@
-// AVX2: what follows the integer products of a group: horizontal sums, and the canonical step in f32. The eight rows of
-// a block are the eight lanes of every float vector. Included by matmul_avx2_int16.cc and matmul_avx512_int16.cc only.
+// AVX2: what surrounds the integer products of a group: activations by chunks of weights, horizontal sums, and the
+// canonical step in f32. The eight rows of a block are the eight lanes of every float vector. Included by
+// matmul_avx2_int16.cc and matmul_avx512_int16.cc only.
 #pragma once
 
 #include "kernels/matmul_avx2.h"
 
 namespace sluice::kernels {
 namespace {
+
+// --- Activations ----------------------------------------------------------------------------------------------------
+
+/// 32 / kPieces bytes each of kPieces groups that lie `stride` bytes apart.
+template <int kPieces>
+__m256i gather_pieces(const void* at, int stride) {
+  const auto* bytes = static_cast<const char*>(at);
+  const auto* first = reinterpret_cast<const __m128i*>(bytes);
+  if constexpr (kPieces == 1) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+  const auto* second = reinterpret_cast<const __m128i*>(bytes + stride);
+  if constexpr (kPieces == 2) return _mm256_loadu2_m128i(second, first);
+  const auto* third = reinterpret_cast<const __m128i*>(bytes + 2 * stride);
+  const auto* fourth = reinterpret_cast<const __m128i*>(bytes + 3 * stride);
+  const __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64(first), _mm_loadl_epi64(second));
+  const __m128i high = _mm_unpacklo_epi64(_mm_loadl_epi64(third), _mm_loadl_epi64(fourth));
+  return _mm256_set_m128i(high, low);
+}
 
 // --- Horizontal sums of eight accumulators, one per row -------------------------------------------------------------
 
@@ -52,6 +70,29 @@ void reduce(const __m256i (&a)[kRowBlock], __m256i (&sums)[kPieces]) {
     }
   }
 }
+
+/// What weights that are kOffset too large add to the sums of up to kScaleTile groups.
+template <int kOffset>
+class OffsetSums {
+ public:
+  /// x_sums [count]: the sums of the activations of the groups.
+  OffsetSums(const float* x_sums, int count) {
+    for (int g = 0; g < count; ++g) sums_[g] = kOffset * static_cast<int>(x_sums[g]);
+  }
+  /// The canonical integer sums of a group.
+  __m256i taken_from(__m256i products, int group) const {
+    return _mm256_sub_epi32(products, _mm256_set1_epi32(sums_[group]));
+  }
+
+ private:
+  int sums_[kScaleTile];
+};
+template <>
+class OffsetSums<0> {
+ public:
+  OffsetSums(const float*, int) {}
+  static __m256i taken_from(__m256i products, int) { return products; }
+};
 
 // --- One group, f32 -------------------------------------------------------------------------------------------------
 

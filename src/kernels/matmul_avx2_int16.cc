@@ -1,4 +1,5 @@
-// AVX2: products of integer weights and int16 activations, by pmaddwd.
+// AVX2: products of integer weights and int16 activations, by pmaddwd, or by pmaddubsw where the codes are small enough
+// for sums of 16 bits and would cost more to widen.
 //
 // The eight rows of a block are the eight lanes of every float vector, so each output is one scalar chain of
 // operations in the canonical order. Inside a group the order of the integer sums is free.
@@ -11,7 +12,6 @@ namespace {
 /// Columns of the unpacked tile: with 8 rows of 16-bit numbers 16 KiB, half of the L1 cache.
 constexpr int kTileColumns = 1024;
 
-const __m128i* vector128(const int16_t* at) { return reinterpret_cast<const __m128i*>(at); }
 __m256i load_int16(const int16_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
 
 /// Makes the compiler finish a row before it begins the next. Left alone, gcc multiplies all rows first and adds
@@ -20,38 +20,69 @@ void finish(__m256i& sum) { asm("" : "+x"(sum)); }
 
 // --- One input: weights unpacked in registers -----------------------------------------------------------------------
 
-/// Plane p of a chunk that holds kPieces groups, from activations that lie group by group.
-template <int kPieces, int kGroup>
-__m256i gather_plane(const int16_t* x, int p) {
-  const int16_t* at = x + p * (16 / kPieces);
-  if constexpr (kPieces == 2) return _mm256_loadu2_m128i(vector128(at + kGroup), vector128(at));
-  const __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64(vector128(at)), _mm_loadl_epi64(vector128(at + kGroup)));
-  const __m128i high =
-      _mm_unpacklo_epi64(_mm_loadl_epi64(vector128(at + 2 * kGroup)), _mm_loadl_epi64(vector128(at + 3 * kGroup)));
-  return _mm256_set_m128i(high, low);
+/// How the codes of kGroup columns meet the chunks of a packing, and what of the activations meets a chunk.
+template <typename Codes, int kGroup>
+struct Chunks {
+  static constexpr int kGroupBytes = kGroup * Codes::kBits / 8;
+  static constexpr int kPieces = kGroupBytes < Codes::kChunkBytes ? Codes::kChunkBytes / kGroupBytes : 1;  // groups
+  static constexpr int kCount = kPieces > 1 ? 1 : kGroupBytes / Codes::kChunkBytes;                        // of a group
+  static constexpr int kBytes = kPieces * kGroupBytes;
+  static constexpr int kVectors = Codes::kPlanes * (Codes::kSplit ? 2 : 1);  // split: upper and lower bytes in turn
+};
+
+/// The activations that meet kCount chunks, from those of the group `codes` on.
+template <typename Codes, int kGroup>
+[[gnu::always_inline]] inline void load_activations(
+    const int16_t* codes, __m256i (&x)[Chunks<Codes, kGroup>::kCount][Chunks<Codes, kGroup>::kVectors]) {
+  using C = Chunks<Codes, kGroup>;
+  constexpr int kStride = kGroup * static_cast<int>(sizeof(int16_t));
+  constexpr int kLanes = Codes::kSplit ? 32 : 16;
+  for (int c = 0; c < C::kCount; ++c) {
+    for (int p = 0; p < Codes::kPlanes; ++p) {
+      const int at = p * (kGroup / Codes::kPlanes) + c * kLanes;
+      if constexpr (Codes::kSplit) {
+        const auto* upper = reinterpret_cast<const int8_t*>(codes) + at;
+        x[c][2 * p] = gather_pieces<C::kPieces>(upper, kStride);
+        x[c][2 * p + 1] = gather_pieces<C::kPieces>(upper + kGroup, kStride);
+      } else {
+        x[c][p] = gather_pieces<C::kPieces>(codes + at, kStride);
+      }
+    }
+  }
 }
 
 /// Products of one row and the activations of the chunks at `at`. kGuarded: only `bytes` of the last chunk may be read.
-template <typename Codes, int kChunks, bool kGuarded>
+template <typename Codes, int kChunks, int kVectors, bool kGuarded>
 [[gnu::always_inline]] inline __m256i row_products(const std::byte* at, int bytes,
-                                                   const __m256i (&x)[kChunks][Codes::kPlanes]) {
-  __m256i sum = _mm256_setzero_si256();
+                                                   const __m256i (&x)[kChunks][kVectors]) {
+  __m256i sums[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
   for (int c = 0; c < kChunks; ++c, at += Codes::kChunkBytes) {
     __m256i planes[Codes::kPlanes];
     Codes::unpack(kGuarded ? Codes::load_part(at, bytes) : Codes::load(at), planes);
-    for (int p = 0; p < Codes::kPlanes; ++p) sum = _mm256_add_epi32(sum, _mm256_madd_epi16(planes[p], x[c][p]));
+    for (int p = 0; p < Codes::kPlanes; ++p) {
+      if constexpr (Codes::kSplit) {  // of words: at most 24 * 128 * 2 for every plane
+        for (int h = 0; h < 2; ++h) {
+          sums[h] = _mm256_add_epi16(sums[h], _mm256_maddubs_epi16(planes[p], x[c][2 * p + h]));
+        }
+      } else {
+        sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(planes[p], x[c][p]));
+      }
+    }
   }
-  return sum;
+  if constexpr (!Codes::kSplit) return sums[0];
+  static_assert(!Codes::kSplit || kChunks * Codes::kPlanes <= 5);
+  return _mm256_add_epi32(_mm256_madd_epi16(sums[0], _mm256_set1_epi16(256)),
+                          _mm256_madd_epi16(sums[1], _mm256_set1_epi16(1)));
 }
 
-template <typename Codes, int kChunks, bool kGuarded>
+template <typename Codes, int kChunks, int kVectors, bool kGuarded>
 [[gnu::always_inline]] inline void block_products(const BlockRows& rows, int64_t offset, int bytes,
-                                                  const __m256i (&x)[kChunks][Codes::kPlanes],
+                                                  const __m256i (&x)[kChunks][kVectors],
                                                   __m256i (&products)[kRowBlock]) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRowBlock; ++r) {
     rows.prefetch_row(r, offset);
-    products[r] = row_products<Codes, kChunks, kGuarded>(rows.codes[r] + offset, bytes, x);
+    products[r] = row_products<Codes, kChunks, kVectors, kGuarded>(rows.codes[r] + offset, bytes, x);
     finish(products[r]);
   }
 }
@@ -59,38 +90,32 @@ template <typename Codes, int kChunks, bool kGuarded>
 /// y = W x for one row block, whose groups are kGroup columns.
 template <typename Codes, int kGroup>
 void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputRow& x, float* y, int row_count) {
-  constexpr int kGroupBytes = kGroup * Codes::kBits / 8;
-  constexpr int kPieces = kGroupBytes < Codes::kChunkBytes ? Codes::kChunkBytes / kGroupBytes : 1;  // groups in a chunk
-  constexpr int kChunks = kPieces > 1 ? 1 : kGroupBytes / Codes::kChunkBytes;                       // of a group
+  using C = Chunks<Codes, kGroup>;
   const int groups = weights.cols / kGroup;
   GroupScales scales;
   __m256 sum = _mm256_setzero_ps();
   for (int tile = 0; tile < groups; tile += kScaleTile) {
     const int tile_groups = groups - tile < kScaleTile ? groups - tile : kScaleTile;
     scales.convert<Codes::kAffine>(rows, weights.format, tile, tile_groups);
-    for (int in_tile = 0; in_tile < tile_groups; in_tile += kPieces) {
+    const OffsetSums<Codes::kOffset> offsets(x.sums + tile, tile_groups);
+    for (int in_tile = 0; in_tile < tile_groups; in_tile += C::kPieces) {
       const int g = tile + in_tile;
-      const int16_t* codes = x.codes + int64_t{g} * kGroup;
-      const int64_t offset = int64_t{g} * kGroupBytes;
-      rows.prefetch_codes(offset, kPieces * kGroupBytes);
-      __m256i planes[kChunks][Codes::kPlanes];
-      for (int c = 0; c < kChunks; ++c) {
-        for (int p = 0; p < Codes::kPlanes; ++p) {
-          planes[c][p] = kPieces > 1 ? gather_plane<kPieces, kGroup>(codes, p)
-                                     : load_int16(codes + p * (kGroup / Codes::kPlanes) + c * 16);
-        }
-      }
+      const int64_t offset = int64_t{g} * C::kGroupBytes;
+      rows.prefetch_codes(offset, C::kBytes);
+      __m256i activations[C::kCount][C::kVectors];
+      load_activations<Codes, kGroup>(x.codes + int64_t{g} * kGroup, activations);
       __m256i acc[kRowBlock];
-      const int left = (groups - g) * kGroupBytes;
-      if (left >= kPieces * kGroupBytes + Codes::kReadBeyond) {
-        block_products<Codes, kChunks, false>(rows, offset, 0, planes, acc);
+      const int left = (groups - g) * C::kGroupBytes;
+      if (left >= C::kBytes + Codes::kReadBeyond) {
+        block_products<Codes, C::kCount, C::kVectors, false>(rows, offset, 0, activations, acc);
       } else {
-        block_products<Codes, kChunks, true>(rows, offset, left, planes, acc);
+        block_products<Codes, C::kCount, C::kVectors, true>(rows, offset, left, activations, acc);
       }
-      __m256i products[kPieces];
+      __m256i products[C::kPieces];
       reduce(acc, products);
-      for (int k = 0; k < kPieces && in_tile + k < tile_groups; ++k) {
-        sum = scales.step<Codes::kAffine>(sum, products[k], in_tile + k, x.scales + g + k, x.sums + g + k);
+      for (int k = 0; k < C::kPieces && in_tile + k < tile_groups; ++k) {
+        sum = scales.step<Codes::kAffine>(sum, offsets.taken_from(products[k], in_tile + k), in_tile + k,
+                                          x.scales + g + k, x.sums + g + k);
       }
     }
   }
@@ -134,8 +159,19 @@ void unpack_tile(const BlockRows& rows, int first, int count, bool at_end, Tile&
   }
 }
 
+/// Sixteen activations of a group, from number `first` of its layout on.
+template <bool kSplit, int kGroup>
+__m256i load_words(const int16_t* codes, int first) {
+  if constexpr (!kSplit) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + first));
+  const auto* upper = reinterpret_cast<const int8_t*>(codes) + first;
+  const auto words = [](const int8_t* at) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+  };
+  return _mm256_add_epi16(_mm256_slli_epi16(words(upper), 8), words(upper + kGroup));
+}
+
 /// sums[i] += the tile times input i.
-template <int kGroup, bool kAffine>
+template <int kGroup, bool kAffine, bool kSplit>
 void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int count, const InputRow* x, int inputs,
                    __m256* sums) {
   constexpr int kVectors = kGroup / 16;
@@ -145,7 +181,7 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
     __m256 sum = sums[i];
     for (int g = 0; g < count; ++g, codes += kGroup, weights += kRowBlock * kGroup) {
       __m256i xs[kVectors];
-      for (int v = 0; v < kVectors; ++v) xs[v] = load_int16(codes + v * 16);
+      for (int v = 0; v < kVectors; ++v) xs[v] = load_words<kSplit, kGroup>(codes, v * 16);
       __m256i acc[kRowBlock];
 #pragma GCC unroll 8
       for (int r = 0; r < kRowBlock; ++r) {
@@ -164,7 +200,8 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
   }
 }
 
-template <typename Codes, int kGroup>
+/// `Codes` as words: TileCodes.
+template <typename Codes, typename TileCodes, int kGroup>
 void multiply_many(const MatrixView& weights, const BlockRows& rows, const InputRow* x, float* const* y, int row_count,
                    int inputs) {
   constexpr int kTileGroups = kTileColumns / kGroup;
@@ -176,16 +213,16 @@ void multiply_many(const MatrixView& weights, const BlockRows& rows, const Input
   for (int first = 0; first < groups; first += kTileGroups) {
     const int count = groups - first < kTileGroups ? groups - first : kTileGroups;
     scales.convert<Codes::kAffine>(rows, weights.format, first, count);
-    unpack_tile<Codes, kGroup>(rows, first, count, first + count == groups, tile);
-    multiply_tile<kGroup, Codes::kAffine>(tile, scales, first, count, x, inputs, sums);
+    unpack_tile<TileCodes, kGroup>(rows, first, count, first + count == groups, tile);
+    multiply_tile<kGroup, Codes::kAffine, Codes::kSplit>(tile, scales, first, count, x, inputs, sums);
   }
   for (int i = 0; i < inputs; ++i) store_rows(y[i], row_count, sums[i]);
 }
 
-template <typename Codes, int kGroup>
+template <typename Codes, int kGroup, typename TileCodes = Codes>
 void multiply(const MatrixView& weights, int row, int row_count, const InputRow* x, float* const* y, int inputs) {
   const BlockRows rows(weights, row, row_count);
-  if (inputs >= kTileInputs) return multiply_many<Codes, kGroup>(weights, rows, x, y, row_count, inputs);
+  if (inputs >= kTileInputs) return multiply_many<Codes, TileCodes, kGroup>(weights, rows, x, y, row_count, inputs);
   for (int i = 0; i < inputs; ++i) multiply_one<Codes, kGroup>(weights, rows, x[i], y[i], row_count);
 }
 
@@ -200,14 +237,15 @@ void multiply_affine(const MatrixView& weights, int row, int rows, const InputRo
 }  // namespace
 
 ActivationLayout int16_layout_avx2(const Format& format) {
+  if (!is_affine(format)) return {format.group, Fp4Bytes::kPlanes, true};
   const bool lanes = format.bits == 2 || format.bits == 4 || format.bits == 8;
   return {format.group, lanes ? 16 / format.bits : 1};
 }
 
 void int16_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
   const Format& format = weights.format;
-  if (format.mode == Mode::mxfp4) return multiply<Fp4Lanes, 32>(weights, row, rows, x, y, inputs);
-  if (format.mode == Mode::nvfp4) return multiply<Fp4Lanes, 16>(weights, row, rows, x, y, inputs);
+  if (format.mode == Mode::mxfp4) return multiply<Fp4Bytes, 32, Fp4Words>(weights, row, rows, x, y, inputs);
+  if (format.mode == Mode::nvfp4) return multiply<Fp4Bytes, 16, Fp4Words>(weights, row, rows, x, y, inputs);
   switch (format.bits) {
     case 2:
       return multiply_affine<AffineLanes<2>>(weights, row, rows, x, y, inputs);
