@@ -10,19 +10,25 @@ namespace {
 
 // --- Activations ----------------------------------------------------------------------------------------------------
 
-/// 32 / kPieces bytes each of kPieces groups that lie `stride` bytes apart.
-template <int kPieces>
-__m256i gather_pieces(const void* at, int stride) {
+/// The activations that meet one chunk of weights: kPlanes vectors, the planes lying `plane_bytes` apart; each holds
+/// 32 / kPieces bytes of kPieces groups that lie `stride` bytes apart.
+template <int kPieces, int kPlanes>
+[[gnu::always_inline]] inline void gather_planes(const void* at, int stride, int plane_bytes, __m256i* planes) {
   const auto* bytes = static_cast<const char*>(at);
-  const auto* first = reinterpret_cast<const __m128i*>(bytes);
-  if constexpr (kPieces == 1) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
-  const auto* second = reinterpret_cast<const __m128i*>(bytes + stride);
-  if constexpr (kPieces == 2) return _mm256_loadu2_m128i(second, first);
-  const auto* third = reinterpret_cast<const __m128i*>(bytes + 2 * stride);
-  const auto* fourth = reinterpret_cast<const __m128i*>(bytes + 3 * stride);
-  const __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64(first), _mm_loadl_epi64(second));
-  const __m128i high = _mm_unpacklo_epi64(_mm_loadl_epi64(third), _mm_loadl_epi64(fourth));
-  return _mm256_set_m128i(high, low);
+  const auto half = [&](int byte) { return reinterpret_cast<const __m128i*>(bytes + byte); };
+  if constexpr (kPieces < 4) {
+    for (int p = 0; p < kPlanes; ++p, bytes += plane_bytes) {
+      planes[p] = kPieces == 2 ? _mm256_loadu2_m128i(half(stride), half(0))
+                               : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+    }
+  } else {  // planes of eight bytes: two of them with one load
+    for (int p = 0; p < kPlanes; p += 2, bytes += 16) {
+      const __m256i even = _mm256_loadu2_m128i(half(2 * stride), half(0));
+      const __m256i odd = _mm256_loadu2_m128i(half(3 * stride), half(stride));
+      planes[p] = _mm256_unpacklo_epi64(even, odd);
+      planes[p + 1] = _mm256_unpackhi_epi64(even, odd);
+    }
+  }
 }
 
 // --- Horizontal sums of eight accumulators, one per row -------------------------------------------------------------

@@ -27,7 +27,7 @@ struct Chunks {
   static constexpr int kPieces = kGroupBytes < Codes::kChunkBytes ? Codes::kChunkBytes / kGroupBytes : 1;  // groups
   static constexpr int kCount = kPieces > 1 ? 1 : kGroupBytes / Codes::kChunkBytes;                        // of a group
   static constexpr int kBytes = kPieces * kGroupBytes;
-  static constexpr int kVectors = Codes::kPlanes * (Codes::kSplit ? 2 : 1);  // split: upper and lower bytes in turn
+  static constexpr int kVectors = Codes::kPlanes * (Codes::kSplit ? 2 : 1);  // split: upper, then lower bytes
 };
 
 /// The activations that meet kCount chunks, from those of the group `codes` on.
@@ -36,17 +36,12 @@ template <typename Codes, int kGroup>
     const int16_t* codes, __m256i (&x)[Chunks<Codes, kGroup>::kCount][Chunks<Codes, kGroup>::kVectors]) {
   using C = Chunks<Codes, kGroup>;
   constexpr int kStride = kGroup * static_cast<int>(sizeof(int16_t));
-  constexpr int kLanes = Codes::kSplit ? 32 : 16;
+  constexpr int kHalfBytes = Codes::kSplit ? kGroup : kStride;
   for (int c = 0; c < C::kCount; ++c) {
-    for (int p = 0; p < Codes::kPlanes; ++p) {
-      const int at = p * (kGroup / Codes::kPlanes) + c * kLanes;
-      if constexpr (Codes::kSplit) {
-        const auto* upper = reinterpret_cast<const int8_t*>(codes) + at;
-        x[c][2 * p] = gather_pieces<C::kPieces>(upper, kStride);
-        x[c][2 * p + 1] = gather_pieces<C::kPieces>(upper + kGroup, kStride);
-      } else {
-        x[c][p] = gather_pieces<C::kPieces>(codes + at, kStride);
-      }
+    const auto* at = reinterpret_cast<const std::byte*>(codes) + c * 32;
+    for (int half = 0; half < kStride / kHalfBytes; ++half) {
+      gather_planes<C::kPieces, Codes::kPlanes>(at + half * kHalfBytes, kStride, kHalfBytes / Codes::kPlanes,
+                                                x[c] + half * Codes::kPlanes);
     }
   }
 }
@@ -62,7 +57,7 @@ template <typename Codes, int kChunks, int kVectors, bool kGuarded>
     for (int p = 0; p < Codes::kPlanes; ++p) {
       if constexpr (Codes::kSplit) {  // of words: at most 24 * 128 * 2 for every plane
         for (int h = 0; h < 2; ++h) {
-          sums[h] = _mm256_add_epi16(sums[h], _mm256_maddubs_epi16(planes[p], x[c][2 * p + h]));
+          sums[h] = _mm256_add_epi16(sums[h], _mm256_maddubs_epi16(planes[p], x[c][h * Codes::kPlanes + p]));
         }
       } else {
         sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(planes[p], x[c][p]));

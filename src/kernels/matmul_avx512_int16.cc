@@ -34,14 +34,13 @@ template <typename Codes, int kGroup>
 [[gnu::always_inline]] inline void load_split(const int16_t* x,
                                               Split (&split)[Chunks<Codes, kGroup>::kCount][Codes::kPlanes]) {
   using C = Chunks<Codes, kGroup>;
-  const auto* upper = reinterpret_cast<const int8_t*>(x);
-  const int8_t* lower = upper + kGroup;
   for (int c = 0; c < C::kCount; ++c) {
-    for (int p = 0; p < Codes::kPlanes; ++p) {
-      const int at = p * (kGroup / Codes::kPlanes) + c * 32;
-      split[c][p] = {gather_pieces<C::kPieces>(upper + at, 2 * kGroup),
-                     gather_pieces<C::kPieces>(lower + at, 2 * kGroup)};
+    const auto* at = reinterpret_cast<const std::byte*>(x) + c * 32;
+    __m256i halves[2][Codes::kPlanes];
+    for (int h = 0; h < 2; ++h) {
+      gather_planes<C::kPieces, Codes::kPlanes>(at + h * kGroup, 2 * kGroup, kGroup / Codes::kPlanes, halves[h]);
     }
+    for (int p = 0; p < Codes::kPlanes; ++p) split[c][p] = {halves[0][p], halves[1][p]};
   }
 }
 
