@@ -18,8 +18,6 @@ void lay_out(const T* natural, int group, int planes, T* codes) {
       return interleave<2>(natural, group, codes);
     case 4:
       return interleave<4>(natural, group, codes);
-    case 8:
-      return interleave<8>(natural, group, codes);
     default:
       memcpy(codes, natural, static_cast<size_t>(group) * sizeof(T));
   }

@@ -36,34 +36,47 @@ struct AffineLanes : LanePacked {
   }
 };
 
-/// Twice the value of every E2M1 code among 32 bytes, plus `offset`.
-template <int kOffset>
-__m256i doubled_e2m1(__m256i codes) {
-  constexpr int o = kOffset;
-  const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-      o, o + 1, o + 2, o + 3, o + 4, o + 6, o + 8, o + 12, o, o - 1, o - 2, o - 3, o - 4, o - 6, o - 8, o - 12));
-  return _mm256_shuffle_epi8(values, codes);
-}
-
-/// E2M1 codes as unsigned bytes: the even ones, then the odd ones.
-struct Fp4Bytes : LanePacked {
-  static constexpr bool kAffine = false;
+/// Packings whose codes do not straddle bytes, as bytes: a byte holds 8 / bits consecutive codes.
+struct BytePacked : LanePacked {
   static constexpr bool kSplit = true;
-  static constexpr int kOffset = 12;
-  static constexpr int kBits = 4;
-  static constexpr int kPlanes = 2;
+};
+
+/// Two bits, whose sums stay small, and which take half as many planes of bytes as of words.
+struct Affine2Bytes : BytePacked {
+  static constexpr bool kAffine = true;
+  static constexpr int kBits = 2;
+  static constexpr int kPlanes = 4;
+  static constexpr int kLargest = 3;
 
   static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    planes[0] = doubled_e2m1<kOffset>(_mm256_and_si256(chunk, nibble));
-    planes[1] = doubled_e2m1<kOffset>(_mm256_and_si256(_mm256_srli_epi16(chunk, 4), nibble));
+    const __m256i mask = _mm256_set1_epi8(3);
+    planes[0] = _mm256_and_si256(chunk, mask);
+    for (int p = 1; p < kPlanes; ++p) planes[p] = _mm256_and_si256(_mm256_srli_epi16(chunk, p * kBits), mask);
   }
 };
 
-/// The same as signed words, for tiles. A chunk is 16 bytes.
-struct Fp4Words {
+/// Twice the values of E2M1 codes, plus 12.
+struct Fp4Bytes : BytePacked {
+  static constexpr bool kAffine = false;
+  static constexpr int kOffset = 12;
   static constexpr int kBits = 4;
-  static constexpr int kPlanes = Fp4Bytes::kPlanes;
+  static constexpr int kPlanes = 2;
+  static constexpr int kLargest = 24;
+
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
+    const __m256i values =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+    const __m256i nibble = _mm256_set1_epi8(15);
+    planes[0] = _mm256_shuffle_epi8(values, _mm256_and_si256(chunk, nibble));
+    planes[1] = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(chunk, 4), nibble));
+  }
+};
+
+/// Packings of bytes as signed words, for tiles. A chunk is 16 bytes.
+template <typename Bytes>
+struct Widened {
+  static constexpr int kBits = Bytes::kBits;
+  static constexpr int kPlanes = Bytes::kPlanes;
   static constexpr int kChunkBytes = 16;
   static constexpr int kReadBeyond = 0;
 
@@ -74,11 +87,11 @@ struct Fp4Words {
     return bytes >= kChunkBytes ? load(at) : LanePacked::load_part(at, bytes);
   }
   static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
-    __m256i bytes[kPlanes];
-    const __m256i nibble = _mm256_set1_epi8(15);
-    bytes[0] = doubled_e2m1<0>(_mm256_and_si256(chunk, nibble));
-    bytes[1] = doubled_e2m1<0>(_mm256_and_si256(_mm256_srli_epi16(chunk, 4), nibble));
-    for (int p = 0; p < kPlanes; ++p) planes[p] = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes[p]));
+    Bytes::unpack(chunk, planes);
+    for (__m256i& plane : planes) {
+      const __m256i signed_bytes = _mm256_sub_epi8(plane, _mm256_set1_epi8(Bytes::kOffset));
+      plane = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(signed_bytes));
+    }
   }
 };
 

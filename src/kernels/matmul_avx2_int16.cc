@@ -3,6 +3,8 @@
 //
 // The eight rows of a block are the eight lanes of every float vector, so each output is one scalar chain of
 // operations in the canonical order. Inside a group the order of the integer sums is free.
+#include <type_traits>
+
 #include "kernels/matmul_avx2_codes.h"
 #include "kernels/matmul_avx2_groups.h"
 
@@ -55,7 +57,7 @@ template <typename Codes, int kChunks, int kVectors, bool kGuarded>
     __m256i planes[Codes::kPlanes];
     Codes::unpack(kGuarded ? Codes::load_part(at, bytes) : Codes::load(at), planes);
     for (int p = 0; p < Codes::kPlanes; ++p) {
-      if constexpr (Codes::kSplit) {  // of words: at most 24 * 128 * 2 for every plane
+      if constexpr (Codes::kSplit) {
         for (int h = 0; h < 2; ++h) {
           sums[h] = _mm256_add_epi16(sums[h], _mm256_maddubs_epi16(planes[p], x[c][h * Codes::kPlanes + p]));
         }
@@ -64,22 +66,38 @@ template <typename Codes, int kChunks, int kVectors, bool kGuarded>
       }
     }
   }
-  if constexpr (!Codes::kSplit) return sums[0];
-  static_assert(!Codes::kSplit || kChunks * Codes::kPlanes <= 5);
-  return _mm256_add_epi32(_mm256_madd_epi16(sums[0], _mm256_set1_epi16(256)),
-                          _mm256_madd_epi16(sums[1], _mm256_set1_epi16(1)));
+  if constexpr (Codes::kSplit) {
+    static_assert(kChunks * Codes::kPlanes * 2 * Codes::kLargest * 128 < 32768, "sums of pmaddubsw fit in words");
+    sums[0] = _mm256_madd_epi16(sums[0], _mm256_set1_epi16(256));
+    sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(sums[1], _mm256_set1_epi16(1)));
+  }
+  return sums[0];
 }
 
-template <typename Codes, int kChunks, int kVectors, bool kGuarded>
-[[gnu::always_inline]] inline void block_products(const BlockRows& rows, int64_t offset, int bytes,
-                                                  const __m256i (&x)[kChunks][kVectors],
-                                                  __m256i (&products)[kRowBlock]) {
-#pragma GCC unroll 8
-  for (int r = 0; r < kRowBlock; ++r) {
+/// The sums of the groups of the chunks at `offset`. between() is called when a few rows are done: for work that does
+/// not depend on them.
+template <typename Codes, int kChunks, int kVectors, bool kGuarded, int kPieces, typename Between>
+[[gnu::always_inline]] inline void block_sums(const BlockRows& rows, int64_t offset, int bytes,
+                                              const __m256i (&x)[kChunks][kVectors], __m256i (&sums)[kPieces],
+                                              Between between) {
+  const auto row = [&](int r) __attribute__((always_inline)) {
     rows.prefetch_row(r, offset);
-    products[r] = row_products<Codes, kChunks, kVectors, kGuarded>(rows.codes[r] + offset, bytes, x);
-    finish(products[r]);
-  }
+    __m256i products = row_products<Codes, kChunks, kVectors, kGuarded>(rows.codes[r] + offset, bytes, x);
+    finish(products);
+    return products;
+  };
+  RowSums<kPieces> tree;
+  const __m256i row0 = row(0);
+  const __m256i row1 = row(1);
+  between();
+  tree.template add<0>(row0, row1);
+  const __m256i row2 = row(2);
+  tree.template add<1>(row2, row(3));
+  const __m256i row4 = row(4);
+  tree.template add<2>(row4, row(5));
+  const __m256i row6 = row(6);
+  tree.template add<3>(row6, row(7));
+  tree.finish(sums);
 }
 
 /// y = W x for one row block, whose groups are kGroup columns.
@@ -93,26 +111,36 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
     const int tile_groups = groups - tile < kScaleTile ? groups - tile : kScaleTile;
     scales.convert<Codes::kAffine>(rows, weights.format, tile, tile_groups);
     const OffsetSums<Codes::kOffset> offsets(x.sums + tile, tile_groups);
-    for (int in_tile = 0; in_tile < tile_groups; in_tile += C::kPieces) {
+
+    // The step in f32 is a chain of operations; it runs beside the products of the next groups.
+    __m256i products[C::kPieces];
+    const auto add_groups = [&](int in_tile) __attribute__((always_inline)) {
+      for (int k = 0; k < C::kPieces && in_tile + k < tile_groups; ++k) {
+        const int g = tile + in_tile + k;
+        sum = scales.step<Codes::kAffine>(sum, offsets.taken_from(products[k], in_tile + k), in_tile + k, x.scales + g,
+                                          x.sums + g);
+      }
+    };
+    int in_tile = 0;
+    for (; in_tile < tile_groups; in_tile += C::kPieces) {
       const int g = tile + in_tile;
       const int64_t offset = int64_t{g} * C::kGroupBytes;
       rows.prefetch_codes(offset, C::kBytes);
       __m256i activations[C::kCount][C::kVectors];
       load_activations<Codes, kGroup>(x.codes + int64_t{g} * kGroup, activations);
-      __m256i acc[kRowBlock];
+      __m256i next[C::kPieces];
+      const auto between = [&]() __attribute__((always_inline)) {
+        if (in_tile > 0) add_groups(in_tile - C::kPieces);
+      };
       const int left = (groups - g) * C::kGroupBytes;
       if (left >= C::kBytes + Codes::kReadBeyond) {
-        block_products<Codes, C::kCount, C::kVectors, false>(rows, offset, 0, activations, acc);
+        block_sums<Codes, C::kCount, C::kVectors, false>(rows, offset, 0, activations, next, between);
       } else {
-        block_products<Codes, C::kCount, C::kVectors, true>(rows, offset, left, activations, acc);
+        block_sums<Codes, C::kCount, C::kVectors, true>(rows, offset, left, activations, next, between);
       }
-      __m256i products[C::kPieces];
-      reduce(acc, products);
-      for (int k = 0; k < C::kPieces && in_tile + k < tile_groups; ++k) {
-        sum = scales.step<Codes::kAffine>(sum, offsets.taken_from(products[k], in_tile + k), in_tile + k,
-                                          x.scales + g + k, x.sums + g + k);
-      }
+      for (int k = 0; k < C::kPieces; ++k) products[k] = next[k];
     }
+    add_groups(in_tile - C::kPieces);
   }
   store_rows(y, row_count, sum);
 }
@@ -195,10 +223,10 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
   }
 }
 
-/// `Codes` as words: TileCodes.
-template <typename Codes, typename TileCodes, int kGroup>
+template <typename Codes, int kGroup>
 void multiply_many(const MatrixView& weights, const BlockRows& rows, const InputRow* x, float* const* y, int row_count,
                    int inputs) {
+  using TileCodes = std::conditional_t<Codes::kSplit, Widened<Codes>, Codes>;
   constexpr int kTileGroups = kTileColumns / kGroup;
   const int groups = weights.cols / kGroup;
   Tile tile;
@@ -214,10 +242,10 @@ void multiply_many(const MatrixView& weights, const BlockRows& rows, const Input
   for (int i = 0; i < inputs; ++i) store_rows(y[i], row_count, sums[i]);
 }
 
-template <typename Codes, int kGroup, typename TileCodes = Codes>
+template <typename Codes, int kGroup>
 void multiply(const MatrixView& weights, int row, int row_count, const InputRow* x, float* const* y, int inputs) {
   const BlockRows rows(weights, row, row_count);
-  if (inputs >= kTileInputs) return multiply_many<Codes, TileCodes, kGroup>(weights, rows, x, y, row_count, inputs);
+  if (inputs >= kTileInputs) return multiply_many<Codes, kGroup>(weights, rows, x, y, row_count, inputs);
   for (int i = 0; i < inputs; ++i) multiply_one<Codes, kGroup>(weights, rows, x[i], y[i], row_count);
 }
 
@@ -233,17 +261,18 @@ void multiply_affine(const MatrixView& weights, int row, int rows, const InputRo
 
 ActivationLayout int16_layout_avx2(const Format& format) {
   if (!is_affine(format)) return {format.group, Fp4Bytes::kPlanes, true};
-  const bool lanes = format.bits == 2 || format.bits == 4 || format.bits == 8;
+  if (format.bits == 2) return {format.group, Affine2Bytes::kPlanes, true};
+  const bool lanes = format.bits == 4 || format.bits == 8;
   return {format.group, lanes ? 16 / format.bits : 1};
 }
 
 void int16_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
   const Format& format = weights.format;
-  if (format.mode == Mode::mxfp4) return multiply<Fp4Bytes, 32, Fp4Words>(weights, row, rows, x, y, inputs);
-  if (format.mode == Mode::nvfp4) return multiply<Fp4Bytes, 16, Fp4Words>(weights, row, rows, x, y, inputs);
+  if (format.mode == Mode::mxfp4) return multiply<Fp4Bytes, 32>(weights, row, rows, x, y, inputs);
+  if (format.mode == Mode::nvfp4) return multiply<Fp4Bytes, 16>(weights, row, rows, x, y, inputs);
   switch (format.bits) {
     case 2:
-      return multiply_affine<AffineLanes<2>>(weights, row, rows, x, y, inputs);
+      return multiply_affine<Affine2Bytes>(weights, row, rows, x, y, inputs);
     case 3:
       return multiply_affine<AffineStream<3>>(weights, row, rows, x, y, inputs);
     case 4:
