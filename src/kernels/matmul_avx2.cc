@@ -4,10 +4,35 @@
 namespace sluice::kernels {
 namespace {
 
-template <int kPlanes>
-void lay_out(const int16_t* natural, int group, int16_t* codes) {
+template <int kPlanes, typename T>
+void interleave(const T* natural, int group, T* codes) {
   for (int p = 0; p < kPlanes; ++p) {
     for (int j = 0; j < group / kPlanes; ++j) codes[p * (group / kPlanes) + j] = natural[j * kPlanes + p];
+  }
+}
+
+template <typename T>
+void lay_out(const T* natural, int group, int planes, T* codes) {
+  switch (planes) {
+    case 2:
+      return interleave<2>(natural, group, codes);
+    case 4:
+      return interleave<4>(natural, group, codes);
+    default:
+      memcpy(codes, natural, static_cast<size_t>(group) * sizeof(T));
+  }
+}
+
+/// The two bytes of every number, upper ones and lower ones apart.
+void split(const int16_t* natural, int group, int8_t* upper, int8_t* lower) {
+  for (int i = 0; i < group; i += 16) {
+    const __m256i sixteen = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(natural + i));
+    // The lower byte is signed: from 128 on it carries into the upper one.
+    const __m256i uppers = _mm256_srai_epi16(_mm256_add_epi16(sixteen, _mm256_set1_epi16(128)), 8);
+    const __m256i lowers = _mm256_srai_epi16(_mm256_slli_epi16(sixteen, 8), 8);
+    const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi16(uppers, lowers), 0xD8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(upper + i), _mm256_castsi256_si128(both));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(lower + i), _mm256_extracti128_si256(both, 1));
   }
 }
 
@@ -52,18 +77,15 @@ void quantize_avx2(const float* x, int cols, ActivationLayout layout, int16_t* c
     const __m128i sum2 = _mm_add_epi32(sum4, _mm_shuffle_epi32(sum4, 0x4E));
     sums[g] = static_cast<float>(_mm_cvtsi128_si32(_mm_add_epi32(sum2, _mm_shuffle_epi32(sum2, 0xB1))));
     scales[g] = largest / kActivationMax;
-    switch (layout.planes) {
-      case 2:
-        lay_out<2>(natural, group, codes);
-        break;
-      case 4:
-        lay_out<4>(natural, group, codes);
-        break;
-      case 8:
-        lay_out<8>(natural, group, codes);
-        break;
-      default:
-        memcpy(codes, natural, static_cast<size_t>(group) * sizeof(int16_t));
+    if (layout.split) {
+      int8_t upper[128];
+      int8_t lower[128];
+      split(natural, group, upper, lower);
+      auto* bytes = reinterpret_cast<int8_t*>(codes);
+      lay_out(upper, group, layout.planes, bytes);
+      lay_out(lower, group, layout.planes, bytes + group);
+    } else {
+      lay_out(natural, group, layout.planes, codes);
     }
   }
 }

@@ -85,29 +85,52 @@ inline ScaleKind scale_kind(const Format& format) {
                                          : (format.scale_type == DType::f16 ? ScaleKind::f16 : ScaleKind::bf16);
 }
 
-/// Eight E4M3 codes: sign-extended and shifted into place they are f16 numbers too small by 2^8.
+/// E4M3 codes, sign-extended to words and shifted into place, are f16 numbers too small by 2^8.
 constexpr float kE4m3InF16 = 256.0F;
-inline __m128i e4m3_to_f16(__m128i codes) {
-  return _mm_and_si128(_mm_slli_epi16(_mm_cvtepi8_epi16(codes), 7), _mm_set1_epi16(static_cast<int16_t>(0xBFFF)));
+inline __m256i e4m3_to_f16(__m128i codes) {
+  const __m256i shifted = _mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7);
+  return _mm256_and_si256(shifted, _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
 }
 
-/// Eight scales as f16 or bf16, whatever holds them exactly (E4M3: up to the factor kE4m3InF16).
-inline __m128i load_half_scales(const std::byte* at, ScaleKind kind) {
-  const auto* vector = reinterpret_cast<const __m128i*>(at);
-  switch (kind) {
-    case ScaleKind::e8m0:  // the code is the exponent field, but for code 0, which is the denormal 2^-127
-      return _mm_max_epu16(_mm_slli_epi16(_mm_cvtepu8_epi16(_mm_loadl_epi64(vector)), 7), _mm_set1_epi16(0x0040));
-    case ScaleKind::e4m3:
-      return e4m3_to_f16(_mm_loadl_epi64(vector));
-    default:
-      return _mm_loadu_si128(vector);
+/// Eight E8M0 codes, the lower half of `codes`: the code is the exponent field, but for code 0, the denormal 2^-127.
+inline __m256 e8m0_to_f32(__m128i codes) {
+  const __m256i exponents = _mm256_slli_epi32(_mm256_cvtepu8_epi32(codes), 23);
+  return _mm256_castsi256_ps(_mm256_max_epi32(exponents, _mm256_set1_epi32(0x00400000)));
+}
+
+/// 8 rows of 8 scales of one byte, E8M0 or E4M3 up to the factor kE4m3InF16, from byte `at` of each row on, to 8 groups
+/// of 8 rows.
+inline void transpose_byte_scales(const std::byte* const (&rows)[kRowBlock], int64_t at, bool e4m3,
+                                  __m256 (&groups)[8]) {
+  __m128i pairs[4];
+  for (int i = 0; i < 4; ++i) {
+    const __m128i even = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(rows[2 * i] + at));
+    pairs[i] = _mm_unpacklo_epi8(even, _mm_loadl_epi64(reinterpret_cast<const __m128i*>(rows[2 * i + 1] + at)));
+  }
+  const __m128i low[2] = {_mm_unpacklo_epi16(pairs[0], pairs[1]), _mm_unpacklo_epi16(pairs[2], pairs[3])};
+  const __m128i high[2] = {_mm_unpackhi_epi16(pairs[0], pairs[1]), _mm_unpackhi_epi16(pairs[2], pairs[3])};
+  const __m128i two_groups[4] = {_mm_unpacklo_epi32(low[0], low[1]), _mm_unpackhi_epi32(low[0], low[1]),
+                                 _mm_unpacklo_epi32(high[0], high[1]), _mm_unpackhi_epi32(high[0], high[1])};
+  for (int i = 0; i < 4; ++i) {
+    if (e4m3) {
+      const __m256i half = e4m3_to_f16(two_groups[i]);
+      groups[2 * i] = _mm256_cvtph_ps(_mm256_castsi256_si128(half));
+      groups[2 * i + 1] = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
+    } else {
+      groups[2 * i] = e8m0_to_f32(two_groups[i]);
+      groups[2 * i + 1] = e8m0_to_f32(_mm_unpackhi_epi64(two_groups[i], two_groups[i]));
+    }
   }
 }
 
-/// 8 rows of 8 scales to 8 groups of 8 rows.
-inline void transpose_half_scales(const __m128i (&rows)[8], bool f16, __m256 (&groups)[8]) {
+/// The same for f16 and bf16.
+inline void transpose_half_scales(const std::byte* const (&rows)[kRowBlock], int64_t at, bool f16,
+                                  __m256 (&groups)[8]) {
   __m256i pairs[4];  // rows r and r + 4
-  for (int r = 0; r < 4; ++r) pairs[r] = _mm256_set_m128i(rows[r + 4], rows[r]);
+  for (int r = 0; r < 4; ++r) {
+    pairs[r] = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(rows[r + 4] + at),
+                                   reinterpret_cast<const __m128i*>(rows[r] + at));
+  }
   const __m256i low01 = _mm256_unpacklo_epi16(pairs[0], pairs[1]);
   const __m256i high01 = _mm256_unpackhi_epi16(pairs[0], pairs[1]);
   const __m256i low23 = _mm256_unpacklo_epi16(pairs[2], pairs[3]);
@@ -174,10 +197,10 @@ inline void convert_scales(const BlockRows& rows, const std::byte* const (&scale
     if (kind == ScaleKind::f32) {
       for (int r = 0; r < kRowBlock; ++r) groups[r] = _mm256_loadu_ps(reinterpret_cast<const float*>(from[r] + at));
       transpose(groups);
+    } else if (size == 2) {
+      transpose_half_scales(from, at, kind == ScaleKind::f16, groups);
     } else {
-      __m128i half[kRowBlock];
-      for (int r = 0; r < kRowBlock; ++r) half[r] = load_half_scales(from[r] + at, kind);
-      transpose_half_scales(half, kind == ScaleKind::f16 || kind == ScaleKind::e4m3, groups);
+      transpose_byte_scales(from, at, kind == ScaleKind::e4m3, groups);
     }
     for (int i = 0; i < 8; ++i)
       out[group + i] = factor == 1.0F ? groups[i] : _mm256_mul_ps(groups[i], _mm256_set1_ps(factor));

@@ -1,5 +1,5 @@
-// AVX2: weight codes as 16-bit integers, in the order that the activations are laid out for (ActivationLayout).
-// One struct per packing. Included by matmul_avx2_int16.cc only.
+// AVX2: weight codes as integers of 16 bits, or of 8 where kSplit, in the order that the activations are laid out for
+// (ActivationLayout). One struct per packing. Included by matmul_avx2_int16.cc only.
 #pragma once
 
 #include "kernels/matmul_avx2.h"
@@ -10,6 +10,8 @@ namespace {
 /// Packings whose codes do not straddle 16-bit lanes: a lane holds 16 / bits consecutive codes, so that one shift and
 /// one mask give a plane of them. A chunk is one 32-byte load.
 struct LanePacked {
+  static constexpr bool kSplit = false;
+  static constexpr int kOffset = 0;  // what unpack() adds to the integer weights, so that none is negative
   static constexpr int kChunkBytes = 32;
   static constexpr int kReadBeyond = 0;  // bytes that load() reads behind a chunk
 
@@ -34,22 +36,62 @@ struct AffineLanes : LanePacked {
   }
 };
 
-/// E2M1 codes become twice their value by a table look-up in bytes, then sign-extended words.
-struct Fp4Lanes : LanePacked {
-  static constexpr bool kAffine = false;
-  static constexpr int kBits = 4;
+/// Packings whose codes do not straddle bytes, as bytes: a byte holds 8 / bits consecutive codes.
+struct BytePacked : LanePacked {
+  static constexpr bool kSplit = true;
+};
+
+/// Two bits, whose sums stay small, and which take half as many planes of bytes as of words.
+struct Affine2Bytes : BytePacked {
+  static constexpr bool kAffine = true;
+  static constexpr int kBits = 2;
   static constexpr int kPlanes = 4;
+  static constexpr int kLargest = 3;
 
   static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
-    const __m256i doubled = _mm256_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12,  //
-                                             0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+    const __m256i mask = _mm256_set1_epi8(3);
+    planes[0] = _mm256_and_si256(chunk, mask);
+    for (int p = 1; p < kPlanes; ++p) planes[p] = _mm256_and_si256(_mm256_srli_epi16(chunk, p * kBits), mask);
+  }
+};
+
+/// Twice the values of E2M1 codes, plus 12.
+struct Fp4Bytes : BytePacked {
+  static constexpr bool kAffine = false;
+  static constexpr int kOffset = 12;
+  static constexpr int kBits = 4;
+  static constexpr int kPlanes = 2;
+  static constexpr int kLargest = 24;
+
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
+    const __m256i values =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
     const __m256i nibble = _mm256_set1_epi8(15);
-    const __m256i even = _mm256_shuffle_epi8(doubled, _mm256_and_si256(chunk, nibble));
-    const __m256i odd = _mm256_shuffle_epi8(doubled, _mm256_and_si256(_mm256_srli_epi16(chunk, 4), nibble));
-    planes[0] = _mm256_srai_epi16(_mm256_slli_epi16(even, 8), 8);
-    planes[1] = _mm256_srai_epi16(_mm256_slli_epi16(odd, 8), 8);
-    planes[2] = _mm256_srai_epi16(even, 8);
-    planes[3] = _mm256_srai_epi16(odd, 8);
+    planes[0] = _mm256_shuffle_epi8(values, _mm256_and_si256(chunk, nibble));
+    planes[1] = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(chunk, 4), nibble));
+  }
+};
+
+/// Packings of bytes as signed words, for tiles. A chunk is 16 bytes.
+template <typename Bytes>
+struct Widened {
+  static constexpr int kBits = Bytes::kBits;
+  static constexpr int kPlanes = Bytes::kPlanes;
+  static constexpr int kChunkBytes = 16;
+  static constexpr int kReadBeyond = 0;
+
+  static __m256i load(const std::byte* at) {
+    return _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+  }
+  static __m256i load_part(const std::byte* at, int bytes) {
+    return bytes >= kChunkBytes ? load(at) : LanePacked::load_part(at, bytes);
+  }
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
+    Bytes::unpack(chunk, planes);
+    for (__m256i& plane : planes) {
+      const __m256i signed_bytes = _mm256_sub_epi8(plane, _mm256_set1_epi8(Bytes::kOffset));
+      plane = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(signed_bytes));
+    }
   }
 };
 
@@ -58,6 +100,8 @@ struct Fp4Lanes : LanePacked {
 template <int kCodeBits>
 struct AffineStream {
   static constexpr bool kAffine = true;
+  static constexpr bool kSplit = false;
+  static constexpr int kOffset = 0;
   static constexpr int kBits = kCodeBits;
   static constexpr int kPlanes = 1;
   static constexpr int kChunkBytes = 2 * kBits;

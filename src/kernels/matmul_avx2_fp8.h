@@ -18,8 +18,7 @@ struct ScaledE4m3 {
 
   void decode(const std::byte* codes, int r, __m256 (&w)[kVectors]) const {
     const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
-    const __m256i shifted = _mm256_slli_epi16(_mm256_cvtepi8_epi16(sixteen), 7);
-    const __m256i half = _mm256_and_si256(shifted, _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
+    const __m256i half = e4m3_to_f16(sixteen);
     w[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(half));
     w[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
     for (__m256& eight : w) eight = mul(kFolded ? eight : mul(eight, splat(kE4m3InF16)), splat(scales[r]));

@@ -1,7 +1,10 @@
-// AVX2: products of integer weights and int16 activations, by pmaddwd.
+// AVX2: products of integer weights and int16 activations, by pmaddwd, or by pmaddubsw where the codes are small enough
+// for sums of 16 bits and would cost more to widen.
 //
 // The eight rows of a block are the eight lanes of every float vector, so each output is one scalar chain of
 // operations in the canonical order. Inside a group the order of the integer sums is free.
+#include <type_traits>
+
 #include "kernels/matmul_avx2_codes.h"
 #include "kernels/matmul_avx2_groups.h"
 
@@ -11,7 +14,6 @@ namespace {
 /// Columns of the unpacked tile: with 8 rows of 16-bit numbers 16 KiB, half of the L1 cache.
 constexpr int kTileColumns = 1024;
 
-const __m128i* vector128(const int16_t* at) { return reinterpret_cast<const __m128i*>(at); }
 __m256i load_int16(const int16_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
 
 /// Makes the compiler finish a row before it begins the next. Left alone, gcc multiplies all rows first and adds
@@ -20,79 +22,125 @@ void finish(__m256i& sum) { asm("" : "+x"(sum)); }
 
 // --- One input: weights unpacked in registers -----------------------------------------------------------------------
 
-/// Plane p of a chunk that holds kPieces groups, from activations that lie group by group.
-template <int kPieces, int kGroup>
-__m256i gather_plane(const int16_t* x, int p) {
-  const int16_t* at = x + p * (16 / kPieces);
-  if constexpr (kPieces == 2) return _mm256_loadu2_m128i(vector128(at + kGroup), vector128(at));
-  const __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64(vector128(at)), _mm_loadl_epi64(vector128(at + kGroup)));
-  const __m128i high =
-      _mm_unpacklo_epi64(_mm_loadl_epi64(vector128(at + 2 * kGroup)), _mm_loadl_epi64(vector128(at + 3 * kGroup)));
-  return _mm256_set_m128i(high, low);
+/// How the codes of kGroup columns meet the chunks of a packing, and what of the activations meets a chunk.
+template <typename Codes, int kGroup>
+struct Chunks {
+  static constexpr int kGroupBytes = kGroup * Codes::kBits / 8;
+  static constexpr int kPieces = kGroupBytes < Codes::kChunkBytes ? Codes::kChunkBytes / kGroupBytes : 1;  // groups
+  static constexpr int kCount = kPieces > 1 ? 1 : kGroupBytes / Codes::kChunkBytes;                        // of a group
+  static constexpr int kBytes = kPieces * kGroupBytes;
+  static constexpr int kVectors = Codes::kPlanes * (Codes::kSplit ? 2 : 1);  // split: upper, then lower bytes
+};
+
+/// The activations that meet kCount chunks, from those of the group `codes` on.
+template <typename Codes, int kGroup>
+[[gnu::always_inline]] inline void load_activations(
+    const int16_t* codes, __m256i (&x)[Chunks<Codes, kGroup>::kCount][Chunks<Codes, kGroup>::kVectors]) {
+  using C = Chunks<Codes, kGroup>;
+  constexpr int kStride = kGroup * static_cast<int>(sizeof(int16_t));
+  constexpr int kHalfBytes = Codes::kSplit ? kGroup : kStride;
+  for (int c = 0; c < C::kCount; ++c) {
+    const auto* at = reinterpret_cast<const std::byte*>(codes) + c * 32;
+    for (int half = 0; half < kStride / kHalfBytes; ++half) {
+      gather_planes<C::kPieces, Codes::kPlanes>(at + half * kHalfBytes, kStride, kHalfBytes / Codes::kPlanes,
+                                                x[c] + half * Codes::kPlanes);
+    }
+  }
 }
 
 /// Products of one row and the activations of the chunks at `at`. kGuarded: only `bytes` of the last chunk may be read.
-template <typename Codes, int kChunks, bool kGuarded>
+template <typename Codes, int kChunks, int kVectors, bool kGuarded>
 [[gnu::always_inline]] inline __m256i row_products(const std::byte* at, int bytes,
-                                                   const __m256i (&x)[kChunks][Codes::kPlanes]) {
-  __m256i sum = _mm256_setzero_si256();
+                                                   const __m256i (&x)[kChunks][kVectors]) {
+  __m256i sums[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
   for (int c = 0; c < kChunks; ++c, at += Codes::kChunkBytes) {
     __m256i planes[Codes::kPlanes];
     Codes::unpack(kGuarded ? Codes::load_part(at, bytes) : Codes::load(at), planes);
-    for (int p = 0; p < Codes::kPlanes; ++p) sum = _mm256_add_epi32(sum, _mm256_madd_epi16(planes[p], x[c][p]));
+    for (int p = 0; p < Codes::kPlanes; ++p) {
+      if constexpr (Codes::kSplit) {
+        for (int h = 0; h < 2; ++h) {
+          sums[h] = _mm256_add_epi16(sums[h], _mm256_maddubs_epi16(planes[p], x[c][h * Codes::kPlanes + p]));
+        }
+      } else {
+        sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(planes[p], x[c][p]));
+      }
+    }
   }
-  return sum;
+  if constexpr (Codes::kSplit) {
+    static_assert(kChunks * Codes::kPlanes * 2 * Codes::kLargest * 128 < 32768, "sums of pmaddubsw fit in words");
+    sums[0] = _mm256_madd_epi16(sums[0], _mm256_set1_epi16(256));
+    sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(sums[1], _mm256_set1_epi16(1)));
+  }
+  return sums[0];
 }
 
-template <typename Codes, int kChunks, bool kGuarded>
-[[gnu::always_inline]] inline void block_products(const BlockRows& rows, int64_t offset, int bytes,
-                                                  const __m256i (&x)[kChunks][Codes::kPlanes],
-                                                  __m256i (&products)[kRowBlock]) {
-#pragma GCC unroll 8
-  for (int r = 0; r < kRowBlock; ++r) {
+/// The sums of the groups of the chunks at `offset`. between() is called when a few rows are done: for work that does
+/// not depend on them.
+template <typename Codes, int kChunks, int kVectors, bool kGuarded, int kPieces, typename Between>
+[[gnu::always_inline]] inline void block_sums(const BlockRows& rows, int64_t offset, int bytes,
+                                              const __m256i (&x)[kChunks][kVectors], __m256i (&sums)[kPieces],
+                                              Between between) {
+  const auto row = [&](int r) __attribute__((always_inline)) {
     rows.prefetch_row(r, offset);
-    products[r] = row_products<Codes, kChunks, kGuarded>(rows.codes[r] + offset, bytes, x);
-    finish(products[r]);
-  }
+    __m256i products = row_products<Codes, kChunks, kVectors, kGuarded>(rows.codes[r] + offset, bytes, x);
+    finish(products);
+    return products;
+  };
+  RowSums<kPieces> tree;
+  const __m256i row0 = row(0);
+  const __m256i row1 = row(1);
+  between();
+  tree.template add<0>(row0, row1);
+  const __m256i row2 = row(2);
+  tree.template add<1>(row2, row(3));
+  const __m256i row4 = row(4);
+  tree.template add<2>(row4, row(5));
+  const __m256i row6 = row(6);
+  tree.template add<3>(row6, row(7));
+  tree.finish(sums);
 }
 
 /// y = W x for one row block, whose groups are kGroup columns.
 template <typename Codes, int kGroup>
 void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputRow& x, float* y, int row_count) {
-  constexpr int kGroupBytes = kGroup * Codes::kBits / 8;
-  constexpr int kPieces = kGroupBytes < Codes::kChunkBytes ? Codes::kChunkBytes / kGroupBytes : 1;  // groups in a chunk
-  constexpr int kChunks = kPieces > 1 ? 1 : kGroupBytes / Codes::kChunkBytes;                       // of a group
+  using C = Chunks<Codes, kGroup>;
   const int groups = weights.cols / kGroup;
   GroupScales scales;
   __m256 sum = _mm256_setzero_ps();
   for (int tile = 0; tile < groups; tile += kScaleTile) {
     const int tile_groups = groups - tile < kScaleTile ? groups - tile : kScaleTile;
     scales.convert<Codes::kAffine>(rows, weights.format, tile, tile_groups);
-    for (int in_tile = 0; in_tile < tile_groups; in_tile += kPieces) {
+    const OffsetSums<Codes::kOffset> offsets(x.sums + tile, tile_groups);
+
+    // The step in f32 is a chain of operations; it runs beside the products of the next groups.
+    __m256i products[C::kPieces];
+    const auto add_groups = [&](int in_tile) __attribute__((always_inline)) {
+      for (int k = 0; k < C::kPieces && in_tile + k < tile_groups; ++k) {
+        const int g = tile + in_tile + k;
+        sum = scales.step<Codes::kAffine>(sum, offsets.taken_from(products[k], in_tile + k), in_tile + k, x.scales + g,
+                                          x.sums + g);
+      }
+    };
+    int in_tile = 0;
+    for (; in_tile < tile_groups; in_tile += C::kPieces) {
       const int g = tile + in_tile;
-      const int16_t* codes = x.codes + int64_t{g} * kGroup;
-      const int64_t offset = int64_t{g} * kGroupBytes;
-      rows.prefetch_codes(offset, kPieces * kGroupBytes);
-      __m256i planes[kChunks][Codes::kPlanes];
-      for (int c = 0; c < kChunks; ++c) {
-        for (int p = 0; p < Codes::kPlanes; ++p) {
-          planes[c][p] = kPieces > 1 ? gather_plane<kPieces, kGroup>(codes, p)
-                                     : load_int16(codes + p * (kGroup / Codes::kPlanes) + c * 16);
-        }
-      }
-      __m256i acc[kRowBlock];
-      const int left = (groups - g) * kGroupBytes;
-      if (left >= kPieces * kGroupBytes + Codes::kReadBeyond) {
-        block_products<Codes, kChunks, false>(rows, offset, 0, planes, acc);
+      const int64_t offset = int64_t{g} * C::kGroupBytes;
+      rows.prefetch_codes(offset, C::kBytes);
+      __m256i activations[C::kCount][C::kVectors];
+      load_activations<Codes, kGroup>(x.codes + int64_t{g} * kGroup, activations);
+      __m256i next[C::kPieces];
+      const auto between = [&]() __attribute__((always_inline)) {
+        if (in_tile > 0) add_groups(in_tile - C::kPieces);
+      };
+      const int left = (groups - g) * C::kGroupBytes;
+      if (left >= C::kBytes + Codes::kReadBeyond) {
+        block_sums<Codes, C::kCount, C::kVectors, false>(rows, offset, 0, activations, next, between);
       } else {
-        block_products<Codes, kChunks, true>(rows, offset, left, planes, acc);
+        block_sums<Codes, C::kCount, C::kVectors, true>(rows, offset, left, activations, next, between);
       }
-      __m256i products[kPieces];
-      reduce(acc, products);
-      for (int k = 0; k < kPieces && in_tile + k < tile_groups; ++k) {
-        sum = scales.step<Codes::kAffine>(sum, products[k], in_tile + k, x.scales + g + k, x.sums + g + k);
-      }
+      for (int k = 0; k < C::kPieces; ++k) products[k] = next[k];
     }
+    add_groups(in_tile - C::kPieces);
   }
   store_rows(y, row_count, sum);
 }
@@ -134,8 +182,19 @@ void unpack_tile(const BlockRows& rows, int first, int count, bool at_end, Tile&
   }
 }
 
+/// Sixteen activations of a group, from number `first` of its layout on.
+template <bool kSplit, int kGroup>
+__m256i load_words(const int16_t* codes, int first) {
+  if constexpr (!kSplit) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + first));
+  const auto* upper = reinterpret_cast<const int8_t*>(codes) + first;
+  const auto words = [](const int8_t* at) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+  };
+  return _mm256_add_epi16(_mm256_slli_epi16(words(upper), 8), words(upper + kGroup));
+}
+
 /// sums[i] += the tile times input i.
-template <int kGroup, bool kAffine>
+template <int kGroup, bool kAffine, bool kSplit>
 void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int count, const InputRow* x, int inputs,
                    __m256* sums) {
   constexpr int kVectors = kGroup / 16;
@@ -145,7 +204,7 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
     __m256 sum = sums[i];
     for (int g = 0; g < count; ++g, codes += kGroup, weights += kRowBlock * kGroup) {
       __m256i xs[kVectors];
-      for (int v = 0; v < kVectors; ++v) xs[v] = load_int16(codes + v * 16);
+      for (int v = 0; v < kVectors; ++v) xs[v] = load_words<kSplit, kGroup>(codes, v * 16);
       __m256i acc[kRowBlock];
 #pragma GCC unroll 8
       for (int r = 0; r < kRowBlock; ++r) {
@@ -167,6 +226,7 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
 template <typename Codes, int kGroup>
 void multiply_many(const MatrixView& weights, const BlockRows& rows, const InputRow* x, float* const* y, int row_count,
                    int inputs) {
+  using TileCodes = std::conditional_t<Codes::kSplit, Widened<Codes>, Codes>;
   constexpr int kTileGroups = kTileColumns / kGroup;
   const int groups = weights.cols / kGroup;
   Tile tile;
@@ -176,8 +236,8 @@ void multiply_many(const MatrixView& weights, const BlockRows& rows, const Input
   for (int first = 0; first < groups; first += kTileGroups) {
     const int count = groups - first < kTileGroups ? groups - first : kTileGroups;
     scales.convert<Codes::kAffine>(rows, weights.format, first, count);
-    unpack_tile<Codes, kGroup>(rows, first, count, first + count == groups, tile);
-    multiply_tile<kGroup, Codes::kAffine>(tile, scales, first, count, x, inputs, sums);
+    unpack_tile<TileCodes, kGroup>(rows, first, count, first + count == groups, tile);
+    multiply_tile<kGroup, Codes::kAffine, Codes::kSplit>(tile, scales, first, count, x, inputs, sums);
   }
   for (int i = 0; i < inputs; ++i) store_rows(y[i], row_count, sums[i]);
 }
@@ -200,17 +260,19 @@ void multiply_affine(const MatrixView& weights, int row, int rows, const InputRo
 }  // namespace
 
 ActivationLayout int16_layout_avx2(const Format& format) {
-  const bool lanes = format.bits == 2 || format.bits == 4 || format.bits == 8;
+  if (!is_affine(format)) return {format.group, Fp4Bytes::kPlanes, true};
+  if (format.bits == 2) return {format.group, Affine2Bytes::kPlanes, true};
+  const bool lanes = format.bits == 4 || format.bits == 8;
   return {format.group, lanes ? 16 / format.bits : 1};
 }
 
 void int16_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
   const Format& format = weights.format;
-  if (format.mode == Mode::mxfp4) return multiply<Fp4Lanes, 32>(weights, row, rows, x, y, inputs);
-  if (format.mode == Mode::nvfp4) return multiply<Fp4Lanes, 16>(weights, row, rows, x, y, inputs);
+  if (format.mode == Mode::mxfp4) return multiply<Fp4Bytes, 32>(weights, row, rows, x, y, inputs);
+  if (format.mode == Mode::nvfp4) return multiply<Fp4Bytes, 16>(weights, row, rows, x, y, inputs);
   switch (format.bits) {
     case 2:
-      return multiply_affine<AffineLanes<2>>(weights, row, rows, x, y, inputs);
+      return multiply_affine<Affine2Bytes>(weights, row, rows, x, y, inputs);
     case 3:
       return multiply_affine<AffineStream<3>>(weights, row, rows, x, y, inputs);
     case 4:

@@ -18,20 +18,6 @@ struct Split {
   __m256i upper, lower;
 };
 
-/// 32 / kPieces bytes each of kPieces groups that lie `stride` bytes apart.
-template <int kPieces>
-__m256i gather_pieces(const int8_t* at, int stride) {
-  const auto* first = reinterpret_cast<const __m128i*>(at);
-  if constexpr (kPieces == 1) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
-  const auto* second = reinterpret_cast<const __m128i*>(at + stride);
-  if constexpr (kPieces == 2) return _mm256_loadu2_m128i(second, first);
-  const auto* third = reinterpret_cast<const __m128i*>(at + 2 * stride);
-  const auto* fourth = reinterpret_cast<const __m128i*>(at + 3 * stride);
-  const __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64(first), _mm_loadl_epi64(second));
-  const __m128i high = _mm_unpacklo_epi64(_mm_loadl_epi64(third), _mm_loadl_epi64(fourth));
-  return _mm256_set_m128i(high, low);
-}
-
 /// How the codes of kGroup columns meet the chunks of a packing.
 template <typename Codes, int kGroup>
 struct Chunks {
@@ -48,14 +34,13 @@ template <typename Codes, int kGroup>
 [[gnu::always_inline]] inline void load_split(const int16_t* x,
                                               Split (&split)[Chunks<Codes, kGroup>::kCount][Codes::kPlanes]) {
   using C = Chunks<Codes, kGroup>;
-  const auto* upper = reinterpret_cast<const int8_t*>(x);
-  const int8_t* lower = upper + kGroup;
   for (int c = 0; c < C::kCount; ++c) {
-    for (int p = 0; p < Codes::kPlanes; ++p) {
-      const int at = p * (kGroup / Codes::kPlanes) + c * 32;
-      split[c][p] = {gather_pieces<C::kPieces>(upper + at, 2 * kGroup),
-                     gather_pieces<C::kPieces>(lower + at, 2 * kGroup)};
+    const auto* at = reinterpret_cast<const std::byte*>(x) + c * 32;
+    __m256i halves[2][Codes::kPlanes];
+    for (int h = 0; h < 2; ++h) {
+      gather_planes<C::kPieces, Codes::kPlanes>(at + h * kGroup, 2 * kGroup, kGroup / Codes::kPlanes, halves[h]);
     }
+    for (int p = 0; p < Codes::kPlanes; ++p) split[c][p] = {halves[0][p], halves[1][p]};
   }
 }
 
@@ -69,13 +54,6 @@ template <int kVectors>
     lower = _mm256_dpbusd_epi32(lower, weights[v], x[v].lower);
   }
   return _mm256_add_epi32(_mm256_slli_epi32(upper, 8), lower);
-}
-
-/// Takes the offset of the weights back: the canonical integer sum.
-template <typename Codes>
-__m256i without_offset(__m256i sum, float x_sum) {
-  if constexpr (Codes::kOffset == 0) return sum;
-  return _mm256_sub_epi32(sum, _mm256_set1_epi32(Codes::kOffset * static_cast<int>(x_sum)));
 }
 
 /// Bytes [at, at + 32), or the first `bytes` of them.
@@ -122,6 +100,7 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
   for (int tile = 0; tile < groups; tile += kScaleTile) {
     const int tile_groups = groups - tile < kScaleTile ? groups - tile : kScaleTile;
     scales.convert<Codes::kAffine>(rows, weights.format, tile, tile_groups);
+    const OffsetSums<Codes::kOffset> offsets(x.sums + tile, tile_groups);
 
     const auto multiply_groups = [&](int in_tile, __m256i(&acc)[kRowBlock]) __attribute__((always_inline)) {
       const int g = tile + in_tile;
@@ -141,9 +120,8 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
       __m256i sums[C::kPieces];
       reduce(acc, sums);
       for (int k = 0; k < C::kPieces && in_tile + k < tile_groups; ++k) {
-        const float* x_sum = x.sums + g + k;
-        sum = scales.step<Codes::kAffine>(sum, without_offset<Codes>(sums[k], *x_sum), in_tile + k, x.scales + g + k,
-                                          x_sum);
+        sum = scales.step<Codes::kAffine>(sum, offsets.taken_from(sums[k], in_tile + k), in_tile + k, x.scales + g + k,
+                                          x.sums + g + k);
       }
     };
 
@@ -206,6 +184,7 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
   for (int i = 0; i < inputs; ++i) {
     const auto* codes = reinterpret_cast<const int8_t*>(x[i].codes + int64_t{first} * kGroup);
     const uint8_t* weights = tile.codes;
+    const OffsetSums<Codes::kOffset> offsets(x[i].sums + first, count);
     __m256 sum = sums[i];
     for (int g = 0; g < count; ++g, codes += 2 * kGroup, weights += kRowBlock * kGroup) {
       Split split[kVectors];
@@ -225,9 +204,8 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
       }
       __m256i group[1];
       reduce(acc, group);
-      const float* x_sum = x[i].sums + first + g;
-      sum =
-          scales.step<Codes::kAffine>(sum, without_offset<Codes>(group[0], *x_sum), g, x[i].scales + first + g, x_sum);
+      sum = scales.step<Codes::kAffine>(sum, offsets.taken_from(group[0], g), g, x[i].scales + first + g,
+                                        x[i].sums + first + g);
     }
     sums[i] = sum;
   }
@@ -293,45 +271,10 @@ ActivationLayout layout(const Format& format) {
   return {format.group, bytes ? 8 / format.bits : 1, true};
 }
 
-template <int kPlanes>
-void lay_out(const int8_t* natural, int group, int8_t* codes) {
-  for (int p = 0; p < kPlanes; ++p) {
-    for (int j = 0; j < group / kPlanes; ++j) codes[p * (group / kPlanes) + j] = natural[j * kPlanes + p];
-  }
-}
-
-void quantize(const float* x, int cols, ActivationLayout layout, int16_t* codes, float* scales, float* sums) {
-  const int group = layout.group;
-  for (int g = 0; g < cols / group; ++g, x += group, codes += group) {
-    alignas(32) int16_t natural[128];
-    alignas(32) int8_t halves[2][128];
-    quantize_avx2(x, group, {group, 1}, natural, scales + g, sums + g);
-    for (int i = 0; i < group; i += 16) {
-      const __m256i sixteen = _mm256_load_si256(reinterpret_cast<const __m256i*>(natural + i));
-      // The lower byte is signed: from 128 on it carries into the upper one.
-      const __m256i upper = _mm256_srai_epi16(_mm256_add_epi16(sixteen, _mm256_set1_epi16(128)), 8);
-      _mm_store_si128(reinterpret_cast<__m128i*>(halves[0] + i), _mm256_cvtepi16_epi8(upper));
-      _mm_store_si128(reinterpret_cast<__m128i*>(halves[1] + i), _mm256_cvtepi16_epi8(sixteen));
-    }
-    for (int h = 0; h < 2; ++h) {
-      auto* to = reinterpret_cast<int8_t*>(codes) + h * group;
-      switch (layout.planes) {
-        case 2:
-          lay_out<2>(halves[h], group, to);
-          break;
-        case 4:
-          lay_out<4>(halves[h], group, to);
-          break;
-        default:
-          memcpy(to, halves[h], static_cast<size_t>(group));
-      }
-    }
-  }
-}
-
 }  // namespace
 
 // Products in f32 do not gain from more than AVX2: their lanes are eight by definition.
-const MatmulKernels kMatmulAvx512 = {layout, quantize, int16_block, f32_block_avx2, decode_avx2, weighted_add_avx2};
+const MatmulKernels kMatmulAvx512 = {layout,         quantize_avx2, int16_block,
+                                     f32_block_avx2, decode_avx2,   weighted_add_avx2};
 
 }  // namespace sluice::kernels
