@@ -35,7 +35,6 @@ struct Plain {
 template <int kBits>
 struct Affine {
   static constexpr bool kGrouped = true;
-  static constexpr bool kRagged = false;
   static constexpr bool kAffine = true;
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256 bias) {
@@ -64,7 +63,6 @@ struct Affine {
 
 struct E2m1 {
   static constexpr bool kGrouped = true;
-  static constexpr bool kRagged = false;
   static constexpr bool kAffine = false;
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256) {
@@ -81,13 +79,11 @@ struct E2m1 {
 /// E4M3 codes; see matmul_avx2_fp8.h for how they are decoded.
 struct E4m3 {
   static constexpr bool kGrouped = true;
-  static constexpr bool kRagged = false;
 };
 
 /// E4M3 with scales of blocks. The last group of a row may be any number of columns.
 struct Fp8Block {
   static constexpr bool kGrouped = true;
-  static constexpr bool kRagged = true;
 };
 
 template <typename Weights>
