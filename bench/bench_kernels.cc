@@ -46,39 +46,39 @@ double distance(std::span<const float> y, std::span<const float> exact) {
   return std::sqrt(error / norm);
 }
 
-/// Vector instructions per weight of the decode kernels as they are written: unpacking and products, and the share of
-/// the horizontal sums and the f32 step that come once per group and eight rows. 0: not counted. What a core can do at
-/// four of them per cycle is the floor beside the memory.
+/// Vector instructions per weight of the decode kernels as they are written, loads and stores left out: unpacking and
+/// products, and what comes once per group and eight rows, that is, the horizontal sums, the scales and the f32 step.
+/// 0: not counted. What a core can do at four of them per cycle (three on Intel) is the floor beside the memory.
 double instructions_per_weight(std::string_view isa, const Format& format) {
-  const double group = format.group;
+  if (isa != "avx2" && isa != "avx512") return 0;
   const bool stream = format.bits == 3 || format.bits == 5 || format.bits == 6;
   const bool fp4 = format.mode == Mode::mxfp4 || format.mode == Mode::nvfp4;
   switch (format.mode) {
     case Mode::plain:  // load and widen, multiply
-      return isa == "scalar" ? 0
-                             : (format.scale_type == DType::f32   ? 1
-                                : format.scale_type == DType::f16 ? 2
-                                                                  : 3) /
-                                   8.0;
-    case Mode::mxfp8:
-      return isa == "scalar" ? 0 : 10 / 16.0;
+      return (format.scale_type == DType::f32 ? 1 : format.scale_type == DType::f16 ? 2 : 3) / 8.0;
+    case Mode::mxfp8:  // of 16 codes: three to f16, two to f32, two scaled, two multiplied; and the scales
+      return 9 / 16.0 + 7 / 256.0;
     case Mode::fp8_block:
-      return isa == "scalar" ? 0 : 26 / 32.0;
+      return 26 / 32.0;
     default:
       break;
   }
-  const double planes = stream ? 1 : 16.0 / format.bits;
-  const double once = 27 / (8 * group);
-  if (isa == "avx2") {
-    const double unpack = stream ? 3 : (fp4 ? 11 : 2 * planes - 2);
-    return (unpack + 2 * planes) / (16 * planes) + once;
-  }
-  if (isa == "avx512") {
-    const double bytes = stream ? 1 : 8.0 / format.bits;
-    const double unpack = stream ? 3 : (fp4 ? 5 : 2 * bytes - 1);
-    return ((format.bits == 8 ? 0 : unpack) + 2 * bytes) / (32 * bytes) + 2 / group + once;
-  }
-  return 0;
+  // Codes are unpacked by chunks of `planes` vectors; a unit is a chunk or a group, whatever is larger.
+  const bool bytes = isa == "avx512" || fp4 || format.bits == 2;
+  const int lanes = bytes ? 32 : 16;
+  const int planes = stream ? 1 : (bytes ? 8 : 16) / format.bits;
+  const int unit = std::max<int>(planes * lanes, format.group);
+  const double vectors = unit / lanes;
+  double unpack = stream ? 3 : (fp4 ? 5 : 2 * planes - (bytes ? 1 : 2));
+  if (isa == "avx512" && format.bits == 8) unpack = 0;
+  double products = 2 * vectors - 1;                // pmaddwd and paddd
+  if (bytes) products = 4 * vectors - 2 + 3;        // pmaddubsw and paddw for each half, two pmaddwd and paddd
+  if (isa == "avx512") products = 2 * vectors + 2;  // vpdpbusd for each half, a shift and paddd
+  const int groups = unit / format.group;
+  const double scales = fp4 ? 6 : (format.mode == Mode::symmetric ? 3.5 : 5);
+  const double step = 4;
+  const double once = (groups == 1 ? 21 : 20) + groups * (scales + step);
+  return (vectors / planes * unpack + products + once / 8) / unit;
 }
 
 /// ||y - y64|| / ||y64|| of a product with 256 rows.

@@ -1,5 +1,7 @@
 // AVX2: weight codes as integers of 16 bits, or of 8 where kSplit, in the order that the activations are laid out for
-// (ActivationLayout). One struct per packing. Included by matmul_avx2_int16.cc only.
+// (ActivationLayout). One struct per packing. kOverlapped: whether the end of a group runs beside the next one, see
+// multiply_one. (Measured: it is worth the instructions except where unpacking is cheap and takes few registers.)
+// Included by matmul_avx2_int16.cc only.
 #pragma once
 
 #include "kernels/matmul_avx2.h"
@@ -11,6 +13,7 @@ namespace {
 /// one mask give a plane of them. A chunk is one 32-byte load.
 struct LanePacked {
   static constexpr bool kSplit = false;
+  static constexpr bool kOverlapped = false;
   static constexpr int kOffset = 0;  // what unpack() adds to the integer weights, so that none is negative
   static constexpr int kChunkBytes = 32;
   static constexpr int kReadBeyond = 0;  // bytes that load() reads behind a chunk
@@ -39,6 +42,7 @@ struct AffineLanes : LanePacked {
 /// Packings whose codes do not straddle bytes, as bytes: a byte holds 8 / bits consecutive codes.
 struct BytePacked : LanePacked {
   static constexpr bool kSplit = true;
+  static constexpr bool kOverlapped = true;
 };
 
 /// Two bits, whose sums stay small, and which take half as many planes of bytes as of words.
@@ -101,6 +105,7 @@ template <int kCodeBits>
 struct AffineStream {
   static constexpr bool kAffine = true;
   static constexpr bool kSplit = false;
+  static constexpr bool kOverlapped = true;
   static constexpr int kOffset = 0;
   static constexpr int kBits = kCodeBits;
   static constexpr int kPlanes = 1;

@@ -35,7 +35,6 @@ struct Plain {
 template <int kBits>
 struct Affine {
   static constexpr bool kGrouped = true;
-  static constexpr bool kRagged = false;
   static constexpr bool kAffine = true;
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256 bias) {
@@ -64,7 +63,6 @@ struct Affine {
 
 struct E2m1 {
   static constexpr bool kGrouped = true;
-  static constexpr bool kRagged = false;
   static constexpr bool kAffine = false;
 
   static __m256 decode(const std::byte* codes, int64_t column, __m256 scale, __m256) {
@@ -81,13 +79,11 @@ struct E2m1 {
 /// E4M3 codes; see matmul_avx2_fp8.h for how they are decoded.
 struct E4m3 {
   static constexpr bool kGrouped = true;
-  static constexpr bool kRagged = false;
 };
 
 /// E4M3 with scales of blocks. The last group of a row may be any number of columns.
 struct Fp8Block {
   static constexpr bool kGrouped = true;
-  static constexpr bool kRagged = true;
 };
 
 template <typename Weights>
@@ -170,8 +166,41 @@ struct KeepTile {
   void operator()(int r, int v, __m256 w) { tile[vector + v][r] = w; }
 };
 
-/// Columns [first, stop), all of one group.
-template <bool kRagged, typename Decoder, typename Visit>
+constexpr int kMxfp8Group = 32;
+
+/// The group of mxfp8 that begins with column `first`. Codes become f16 half a group ahead and pass through memory:
+/// vcvtph2ps costs less from there than from a register, whose upper half has to be brought down first.
+template <bool kFolded, typename Visit>
+[[gnu::always_inline]] inline void decode_mxfp8_group(const BlockRows& rows, const ScaledE4m3<kFolded>& decoder,
+                                                      int first, Visit& visit) {
+  constexpr int kVectors = ScaledE4m3<kFolded>::kVectors;
+  constexpr int kHalf = kVectors * kLanes;
+  static_assert(2 * kHalf == kMxfp8Group);
+  __m256i widened[2][kRowBlock];
+  const auto widen = [&](int half, int r) __attribute__((always_inline)) {
+    widened[half][r] = decoder.widen(rows.codes[r] + first + half * kHalf);
+    asm("" : "+m"(widened[half][r]));  // or the compiler would keep it in a register
+  };
+  const auto scale = [&](int half, int r) __attribute__((always_inline)) {
+    __m256 w[kVectors];
+    decoder.scale(widened[half][r], r, w);
+    for (int v = 0; v < kVectors; ++v) visit(r, v, w[v]);
+  };
+#pragma GCC unroll 8
+  for (int r = 0; r < kRowBlock; ++r) widen(0, r);
+  visit.columns(first, kHalf);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRowBlock; ++r) {
+    widen(1, r);
+    scale(0, r);
+  }
+  visit.columns(first + kHalf, kHalf);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRowBlock; ++r) scale(1, r);
+}
+
+/// Columns [first, stop) of FP8 weights with blocks, all of one group.
+template <typename Decoder, typename Visit>
 [[gnu::always_inline]] inline void decode_fp8_group(const BlockRows& rows, const Decoder& decoder, int first, int stop,
                                                     Visit& visit) {
   constexpr int kTogether = Decoder::kVectors * kLanes;
@@ -185,19 +214,17 @@ template <bool kRagged, typename Decoder, typename Visit>
       for (int v = 0; v < Decoder::kVectors; ++v) visit(r, v, w[v]);
     }
   }
-  if constexpr (kRagged) {
-    const int rest = stop - column;
-    if (rest <= 0) return;
-    visit.columns(column, rest);
+  const int rest = stop - column;
+  if (rest <= 0) return;
+  visit.columns(column, rest);
 #pragma GCC unroll 8
-    for (int r = 0; r < kRowBlock; ++r) {  // the last columns, filled up with zeros
-      std::byte last[kTogether] = {};
-      memcpy(last, rows.codes[r] + column, static_cast<size_t>(rest));
-      __m256 w[Decoder::kVectors];
-      decoder.decode(last, r, w);
-      for (int v = 0; v * kLanes < rest; ++v) {  // masked, since a zero times an infinite scale is none
-        visit(r, v, _mm256_and_ps(w[v], _mm256_castsi256_ps(lane_mask(rest - v * kLanes))));
-      }
+  for (int r = 0; r < kRowBlock; ++r) {  // the last columns, filled up with zeros
+    std::byte last[kTogether] = {};
+    memcpy(last, rows.codes[r] + column, static_cast<size_t>(rest));
+    __m256 w[Decoder::kVectors];
+    decoder.decode(last, r, w);
+    for (int v = 0; v * kLanes < rest; ++v) {  // masked, since a zero times an infinite scale is none
+      visit(r, v, _mm256_and_ps(w[v], _mm256_castsi256_ps(lane_mask(rest - v * kLanes))));
     }
   }
 }
@@ -243,15 +270,15 @@ template <typename Weights, typename Visit>
       rows.prefetch_codes(int64_t{first} * bits / 8, (stop - first) * bits / 8);
       if constexpr (std::is_same_v<Weights, E4m3>) {
         if (fast) {
-          decode_fp8_group<false>(rows, ScaledE4m3<true>{tile.scale[g]}, first, stop, visit);
+          decode_mxfp8_group(rows, ScaledE4m3<true>{tile.scale[g]}, first, visit);
         } else {
-          decode_fp8_group<false>(rows, ScaledE4m3<false>{tile.scale[g]}, first, stop, visit);
+          decode_mxfp8_group(rows, ScaledE4m3<false>{tile.scale[g]}, first, visit);
         }
       } else if constexpr (std::is_same_v<Weights, Fp8Block>) {
         if (fast) {
-          decode_fp8_group<true>(rows, TabledE4m3(tile.scale[g][0]), first, stop, visit);
+          decode_fp8_group(rows, TabledE4m3(tile.scale[g][0]), first, stop, visit);
         } else {
-          decode_fp8_group<true>(rows, RoundedE4m3{tile.scale[g]}, first, stop, visit);
+          decode_fp8_group(rows, RoundedE4m3{tile.scale[g]}, first, stop, visit);
         }
       } else {
         for (int column = first; column < stop; column += kLanes) {

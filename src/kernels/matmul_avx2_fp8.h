@@ -16,12 +16,18 @@ struct ScaledE4m3 {
 
   const float (&scales)[kRowBlock];
 
-  void decode(const std::byte* codes, int r, __m256 (&w)[kVectors]) const {
-    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
-    const __m256i half = e4m3_to_f16(sixteen);
-    w[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(half));
-    w[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
-    for (__m256& eight : w) eight = mul(kFolded ? eight : mul(eight, splat(kE4m3InF16)), splat(scales[r]));
+  void decode(const std::byte* codes, int r, __m256 (&w)[kVectors]) const { scale(widen(codes), r, w); }
+
+  /// The two halves of decode().
+  static __m256i widen(const std::byte* codes) {
+    return e4m3_to_f16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+  }
+  void scale(const __m256i& half_floats, int r, __m256 (&w)[kVectors]) const {
+    const auto* halves = reinterpret_cast<const __m128i*>(&half_floats);
+    for (int v = 0; v < kVectors; ++v) {
+      const __m256 eight = _mm256_cvtph_ps(_mm_load_si128(halves + v));
+      w[v] = mul(kFolded ? eight : mul(eight, splat(kE4m3InF16)), splat(scales[r]));
+    }
   }
 };
 

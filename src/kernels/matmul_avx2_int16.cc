@@ -74,8 +74,8 @@ template <typename Codes, int kChunks, int kVectors, bool kGuarded>
   return sums[0];
 }
 
-/// The sums of the groups of the chunks at `offset`. between() is called when a few rows are done: for work that does
-/// not depend on them.
+/// The sums of the groups of the chunks at `offset`. Overlapped, rows are added up pair by pair, which takes few
+/// registers, and between() is called when the first two are done: for work that does not depend on them.
 template <typename Codes, int kChunks, int kVectors, bool kGuarded, int kPieces, typename Between>
 [[gnu::always_inline]] inline void block_sums(const BlockRows& rows, int64_t offset, int bytes,
                                               const __m256i (&x)[kChunks][kVectors], __m256i (&sums)[kPieces],
@@ -86,18 +86,25 @@ template <typename Codes, int kChunks, int kVectors, bool kGuarded, int kPieces,
     finish(products);
     return products;
   };
-  RowSums<kPieces> tree;
-  const __m256i row0 = row(0);
-  const __m256i row1 = row(1);
-  between();
-  tree.template add<0>(row0, row1);
-  const __m256i row2 = row(2);
-  tree.template add<1>(row2, row(3));
-  const __m256i row4 = row(4);
-  tree.template add<2>(row4, row(5));
-  const __m256i row6 = row(6);
-  tree.template add<3>(row6, row(7));
-  tree.finish(sums);
+  if constexpr (Codes::kOverlapped) {
+    RowSums<kPieces> tree;
+    const __m256i row0 = row(0);
+    const __m256i row1 = row(1);
+    between();
+    tree.template add<0>(row0, row1);
+    const __m256i row2 = row(2);
+    tree.template add<1>(row2, row(3));
+    const __m256i row4 = row(4);
+    tree.template add<2>(row4, row(5));
+    const __m256i row6 = row(6);
+    tree.template add<3>(row6, row(7));
+    tree.finish(sums);
+  } else {
+    __m256i acc[kRowBlock];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRowBlock; ++r) acc[r] = row(r);
+    reduce(acc, sums);
+  }
 }
 
 /// y = W x for one row block, whose groups are kGroup columns.
@@ -112,15 +119,15 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
     scales.convert<Codes::kAffine>(rows, weights.format, tile, tile_groups);
     const OffsetSums<Codes::kOffset> offsets(x.sums + tile, tile_groups);
 
-    // The step in f32 is a chain of operations; it runs beside the products of the next groups.
-    __m256i products[C::kPieces];
-    const auto add_groups = [&](int in_tile) __attribute__((always_inline)) {
+    const auto add_groups = [&](int in_tile, const __m256i(&products)[C::kPieces]) __attribute__((always_inline)) {
       for (int k = 0; k < C::kPieces && in_tile + k < tile_groups; ++k) {
         const int g = tile + in_tile + k;
         sum = scales.step<Codes::kAffine>(sum, offsets.taken_from(products[k], in_tile + k), in_tile + k, x.scales + g,
                                           x.sums + g);
       }
     };
+    // Overlapped, the step in f32, a chain of operations, runs beside the products of the next groups.
+    __m256i last[C::kPieces];
     int in_tile = 0;
     for (; in_tile < tile_groups; in_tile += C::kPieces) {
       const int g = tile + in_tile;
@@ -128,19 +135,23 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
       rows.prefetch_codes(offset, C::kBytes);
       __m256i activations[C::kCount][C::kVectors];
       load_activations<Codes, kGroup>(x.codes + int64_t{g} * kGroup, activations);
-      __m256i next[C::kPieces];
+      __m256i products[C::kPieces];
       const auto between = [&]() __attribute__((always_inline)) {
-        if (in_tile > 0) add_groups(in_tile - C::kPieces);
+        if (in_tile > 0) add_groups(in_tile - C::kPieces, last);
       };
       const int left = (groups - g) * C::kGroupBytes;
       if (left >= C::kBytes + Codes::kReadBeyond) {
-        block_sums<Codes, C::kCount, C::kVectors, false>(rows, offset, 0, activations, next, between);
+        block_sums<Codes, C::kCount, C::kVectors, false>(rows, offset, 0, activations, products, between);
       } else {
-        block_sums<Codes, C::kCount, C::kVectors, true>(rows, offset, left, activations, next, between);
+        block_sums<Codes, C::kCount, C::kVectors, true>(rows, offset, left, activations, products, between);
       }
-      for (int k = 0; k < C::kPieces; ++k) products[k] = next[k];
+      if constexpr (Codes::kOverlapped) {
+        for (int k = 0; k < C::kPieces; ++k) last[k] = products[k];
+      } else {
+        add_groups(in_tile, products);
+      }
     }
-    add_groups(in_tile - C::kPieces);
+    if constexpr (Codes::kOverlapped) add_groups(in_tile - C::kPieces, last);
   }
   store_rows(y, row_count, sum);
 }
@@ -182,15 +193,39 @@ void unpack_tile(const BlockRows& rows, int first, int count, bool at_end, Tile&
   }
 }
 
-/// Sixteen activations of a group, from number `first` of its layout on.
+/// The activations of a group as words. Of split ones, every 32 come in the order of in_split_order().
 template <bool kSplit, int kGroup>
-__m256i load_words(const int16_t* codes, int first) {
-  if constexpr (!kSplit) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + first));
-  const auto* upper = reinterpret_cast<const int8_t*>(codes) + first;
-  const auto words = [](const int8_t* at) {
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-  };
-  return _mm256_add_epi16(_mm256_slli_epi16(words(upper), 8), words(upper + kGroup));
+[[gnu::always_inline]] inline void load_words(const int16_t* codes, __m256i (&x)[kGroup / 16]) {
+  if constexpr (!kSplit) {
+    for (int v = 0; v < kGroup / 16; ++v) x[v] = load_int16(codes + v * 16);
+    return;
+  }
+  const auto* upper = reinterpret_cast<const int8_t*>(codes);
+  if constexpr (kGroup == 16) {
+    const auto words = [](const int8_t* at) {
+      return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+    };
+    x[0] = _mm256_add_epi16(_mm256_slli_epi16(words(upper), 8), words(upper + kGroup));
+  } else {
+    for (int v = 0; v < kGroup / 16; v += 2) {
+      const __m256i lower = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(upper + kGroup + v * 16));
+      const __m256i borrow = _mm256_cmpgt_epi8(_mm256_setzero_si256(), lower);  // -1 where the lower byte is negative
+      const __m256i high =
+          _mm256_add_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(upper + v * 16)), borrow);
+      x[v] = _mm256_unpacklo_epi8(lower, high);
+      x[v + 1] = _mm256_unpackhi_epi8(lower, high);
+    }
+  }
+}
+
+/// Exchanges words 8 to 15 and 16 to 23 of every 32, as unpacking bytes to words does.
+inline void in_split_order(int16_t* codes, int count) {
+  for (int16_t* at = codes; at < codes + count; at += 32) {
+    const __m256i first = load_int16(at);
+    const __m256i second = load_int16(at + 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), _mm256_permute2x128_si256(first, second, 0x20));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(at + 16), _mm256_permute2x128_si256(first, second, 0x31));
+  }
 }
 
 /// sums[i] += the tile times input i.
@@ -204,7 +239,7 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
     __m256 sum = sums[i];
     for (int g = 0; g < count; ++g, codes += kGroup, weights += kRowBlock * kGroup) {
       __m256i xs[kVectors];
-      for (int v = 0; v < kVectors; ++v) xs[v] = load_words<kSplit, kGroup>(codes, v * 16);
+      load_words<kSplit, kGroup>(codes, xs);
       __m256i acc[kRowBlock];
 #pragma GCC unroll 8
       for (int r = 0; r < kRowBlock; ++r) {
@@ -237,6 +272,7 @@ void multiply_many(const MatrixView& weights, const BlockRows& rows, const Input
     const int count = groups - first < kTileGroups ? groups - first : kTileGroups;
     scales.convert<Codes::kAffine>(rows, weights.format, first, count);
     unpack_tile<TileCodes, kGroup>(rows, first, count, first + count == groups, tile);
+    if constexpr (Codes::kSplit && kGroup > 16) in_split_order(tile.codes, count * kGroup * kRowBlock);
     multiply_tile<kGroup, Codes::kAffine, Codes::kSplit>(tile, scales, first, count, x, inputs, sums);
   }
   for (int i = 0; i < inputs; ++i) store_rows(y[i], row_count, sums[i]);
