@@ -1,6 +1,7 @@
 #include "model/bench.h"
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <random>
@@ -50,6 +51,7 @@ class Bench {
       source = counted(std::move(source), shape, guesses_);
       model_->override_routes(std::move(source.route));
       model_->override_guesses(std::move(source.guess));
+      draw_routes_ = std::move(source.draw);
     }
     std::mt19937_64 random(request.seed);
     std::uniform_int_distribution<int> token(0, model_->info().vocabulary - 1);
@@ -84,10 +86,11 @@ class Bench {
     return result;
   }
 
-  /// What `work` alone did, between two measurements of the rates.
+  /// What `work` alone did, which takes `rows` through the model, between two measurements of the rates.
   template <typename Work>
-  BenchRun measure(cache::Phase phase, BenchCache cache, Work work) {
+  BenchRun measure(cache::Phase phase, BenchCache cache, int rows, Work work) {
     BenchRun run{phase, cache, {}, {}, {}};
+    if (draw_routes_) draw_routes_(rows);
     const Rates before = measure_rates(*model_);
     recorder_.history().count_from_here();
     const RunStatistics start = collect_statistics(*model_, {}, {}, {});
@@ -118,7 +121,8 @@ class Bench {
   const std::vector<SettingRecord>& records_;
   const std::atomic<bool>* cancel_;
   double lookahead_recall_;
-  GuessCounts guesses_;  // so far
+  GuessCounts guesses_;                        // so far
+  std::function<void(int rows)> draw_routes_;  // empty: the model routes
   std::vector<int> prompt_;
 };
 
@@ -129,12 +133,12 @@ std::vector<BenchRun> bench(const std::filesystem::path& directory, const Runtim
                             const BenchProgress& progress, const std::atomic<bool>* cancel) {
   std::vector<BenchRun> runs;
   const auto measure_decode = [&](Bench& on, Session& session, int next, BenchCache cache) {
-    runs.push_back(on.measure(cache::Phase::decode, cache, [&](std::vector<int>& tokens) {
+    runs.push_back(on.measure(cache::Phase::decode, cache, request.decode_tokens, [&](std::vector<int>& tokens) {
       return on.decode(session, next, request.decode_tokens, tokens);
     }));
   };
   const auto measure_prefill = [&](Bench& on, Session& session, int& next, BenchCache cache) {
-    runs.push_back(on.measure(cache::Phase::prefill, cache, [&](std::vector<int>& tokens) {
+    runs.push_back(on.measure(cache::Phase::prefill, cache, request.prompt_tokens, [&](std::vector<int>& tokens) {
       const GenerateResult result = on.prefill(session, next);
       tokens.push_back(next);
       return result;

@@ -114,6 +114,22 @@ GuessCounts count(RouteSource source, int tokens, int rows) {
   return counts;
 }
 
+TEST(DrawnRoutes, AreThoseDrawnWhenAskedFor) {
+  const auto make = [] { return generated_routes(routing_profile("olmoe", "gen"), kShape, 5, 0.7); };
+  const RouteSource ahead = make();
+  const RouteSource late = make();
+  for (int token = 0; token < 12; ++token) {
+    if (token % 5 == 0) ahead.draw(3);
+    for (int layer = kShape.layers - 1; layer >= 0; --layer) {
+      EXPECT_EQ(guess(ahead, layer, 1), guess(late, layer, 1));
+      const Drawn one = next(ahead, layer);
+      const Drawn other = next(late, layer);
+      EXPECT_EQ(one.ids, other.ids);
+      EXPECT_EQ(one.weights, other.weights);
+    }
+  }
+}
+
 TEST(CountedRoutes, ReachTheRecallThatWasAskedFor) {
   const RoutingProfile& profile = routing_profile("olmoe", "gen");
   for (const double recall : {0.6, 0.8, 1.0}) {

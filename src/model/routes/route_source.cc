@@ -82,24 +82,85 @@ class TraceRoutes {
   std::vector<std::size_t> next_;               // [layers]
 };
 
+/// Routes and guesses at them, drawn before they are asked for or when they are.
+class DrawnRoutes {
+ public:
+  /// `route` and `guess` are asked for each row of a layer once, in order, the guess first.
+  DrawnRoutes(RouteOverride route, GuessOverride guess, const RouteShape& shape)
+      : route_(std::move(route)), guess_(std::move(guess)), shape_(shape) {
+    rows_.resize(static_cast<std::size_t>(shape.layers));
+  }
+
+  void draw(int rows) {
+    for (int layer = 0; layer < shape_.layers; ++layer) draw(layer, static_cast<std::size_t>(rows));
+  }
+
+  void route(int layer, std::span<int> ids, std::span<float> weights) {
+    draw(layer, 1);
+    std::deque<Row>& rows = rows_[static_cast<std::size_t>(layer)];
+    std::copy(rows.front().ids.begin(), rows.front().ids.end(), ids.begin());
+    std::copy(rows.front().weights.begin(), rows.front().weights.end(), weights.begin());
+    rows.pop_front();
+  }
+
+  void guess(int layer, int ahead, std::span<int> ids) {
+    const auto row = static_cast<std::size_t>(ahead);
+    draw(layer, row + 1);
+    const std::vector<int>& guess = rows_[static_cast<std::size_t>(layer)][row].guess;
+    std::copy(guess.begin(), guess.end(), ids.begin());
+  }
+
+ private:
+  struct Row {
+    std::vector<int> ids;        // [top_k]
+    std::vector<float> weights;  // [top_k]
+    std::vector<int> guess;      // [top_k]
+  };
+
+  /// Until there are `count` rows of the layer.
+  void draw(int layer, std::size_t count) {
+    std::deque<Row>& rows = rows_[static_cast<std::size_t>(layer)];
+    const auto k = static_cast<std::size_t>(shape_.top_k);
+    while (rows.size() < count) {
+      Row row{std::vector<int>(k), std::vector<float>(k), std::vector<int>(k)};
+      guess_(layer, 0, row.guess);
+      route_(layer, 0, row.ids, row.weights);
+      rows.push_back(std::move(row));
+    }
+  }
+
+  RouteOverride route_;
+  GuessOverride guess_;
+  RouteShape shape_;
+  std::vector<std::deque<Row>> rows_;  // [layers] to come
+};
+
+RouteSource drawn(RouteOverride route, GuessOverride guess, const RouteShape& shape) {
+  const auto routes = std::make_shared<DrawnRoutes>(std::move(route), std::move(guess), shape);
+  return {
+      [routes](int layer, int, std::span<int> ids, std::span<float> weights) { routes->route(layer, ids, weights); },
+      [routes](int layer, int row, std::span<int> ids) { routes->guess(layer, row, ids); },
+      [routes](int rows) { routes->draw(rows); }};
+}
+
 }  // namespace
 
 RouteSource generated_routes(const RoutingProfile& profile, const RouteShape& shape, std::uint64_t seed,
                              double recall) {
   const auto generator = std::make_shared<RouteGenerator>(profile, shape.layers, shape.experts, shape.top_k, seed);
   const float noise = guess_noise(*generator, recall);
-  return {[generator](int layer, int, std::span<int> ids, std::span<float> weights) {
-            generator->route(layer, ids, weights);
-          },
-          [generator, noise](int layer, int row, std::span<int> ids) { generator->guess(layer, row, noise, ids); }};
+  return drawn([generator](int layer, int, std::span<int> ids,
+                           std::span<float> weights) { generator->route(layer, ids, weights); },
+               [generator, noise](int layer, int row, std::span<int> ids) { generator->guess(layer, row, noise, ids); },
+               shape);
 }
 
 RouteSource recorded_routes(RouteTrace trace, const std::string& file, const RouteShape& shape, std::uint64_t seed,
                             double recall) {
   const auto routes = std::make_shared<TraceRoutes>(std::move(trace), file, shape, seed, recall);
-  return {
+  return drawn(
       [routes](int layer, int, std::span<int> ids, std::span<float> weights) { routes->route(layer, ids, weights); },
-      [routes](int layer, int row, std::span<int> ids) { routes->guess(layer, row, ids); }};
+      [routes](int layer, int row, std::span<int> ids) { routes->guess(layer, row, ids); }, shape);
 }
 
 RouteSource counted(RouteSource source, const RouteShape& shape, GuessCounts& counts) {
@@ -123,7 +184,7 @@ RouteSource counted(RouteSource source, const RouteShape& shape, GuessCounts& co
     if (waiting.size() <= ahead) waiting.resize(ahead + 1);
     waiting[ahead].assign(ids.begin(), ids.end());
   };
-  return {std::move(route), std::move(guess)};
+  return {std::move(route), std::move(guess), std::move(source.draw)};
 }
 
 }  // namespace sluice::model

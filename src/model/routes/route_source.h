@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "model/route_observer.h"
@@ -26,6 +27,8 @@ struct RouteShape {
 struct RouteSource {
   RouteOverride route;
   GuessOverride guess;
+  /// Draws the next `rows` rows of every layer and the guesses at them now, so that asking for them takes no time.
+  std::function<void(int rows)> draw;
 };
 
 /// Routes of a generator. `recall` in [0, 1] is the share of the chosen experts that guesses find on average; see
