@@ -70,6 +70,7 @@ struct ExpertCache::State {
   Staging staging;
   Lookahead lookahead;
   Guess guess;
+  double guess_asked = 0;                          // when wants_guess() was
   std::uint64_t bytes_in_flight = 0;               // requested and not landed
   double busy_since = 0;                           // when bytes_in_flight last was 0
   std::uint64_t busy_bytes = 0;                    // landed since then
@@ -111,6 +112,7 @@ struct Lease::State {
   std::uint64_t step = 0;
   bool steady = false;        // counted in steady_counts()
   bool all_resident = false;  // when it began
+  double waited = 0;          // seconds
 
   // An id moves from waiting (no slot yet) through in_flight (being read) to ready, and at last is handed out.
   std::vector<int> waiting;  // expert ids in the order of reading; those before next_waiting have left

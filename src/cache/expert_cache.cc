@@ -226,10 +226,14 @@ Lease ExpertCache::acquire(int layer, std::span<const int> ids, Phase phase, std
   return lease;
 }
 
-bool ExpertCache::wants_guess(Phase phase, int layer) { return state_->lookahead.wants_guess(phase, layer); }
+bool ExpertCache::wants_guess(Phase phase, int layer) {
+  state_->guess_asked = state_->seconds();
+  return state_->lookahead.wants_guess(phase, layer);
+}
 
 void ExpertCache::read_ahead(Phase phase, int layer, std::span<const int> guess) {
   State& state = *state_;
+  state.lookahead.guessed(phase, layer, state.seconds() - state.guess_asked);
   state.guess.layer = layer;
   state.guess.phase = phase;
   state.guess.candidates.clear();

@@ -25,6 +25,7 @@ void Lease::State::begin(int layer_index, std::span<const int> ids, Phase of_pha
   layer = layer_index;
   phase = of_phase;
   step = at_step;
+  waited = 0;
   steady = phase == Phase::decode && cache.count_decode_step(step);
   LayerSlots& slots = cache.layer(layer).slots;
 
@@ -117,6 +118,7 @@ std::span<const ReadyExpert> Lease::State::next() {
 }
 
 void Lease::State::end() noexcept {
+  cache.lookahead.served(phase, layer, waited);
   LayerSlots& slots = cache.layer(layer).slots;
   const auto written_to = [&](const Pinned& pinned) {
     return pinned.own_reads && slots.slot(pinned.slot).reads_in_flight > 0;
@@ -208,6 +210,7 @@ void Lease::State::wait_for_landing() {
     cache.poll(true);
     const double end = cache.seconds();
     cache.stall_seconds[static_cast<std::size_t>(phase)] += end - begin;
+    waited += end - begin;
     if (cache.bytes_in_flight == 0) {
       Bursts& bursts = cache.bursts[static_cast<std::size_t>(phase)];
       bursts.bytes += cache.busy_bytes;

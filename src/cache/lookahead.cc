@@ -1,6 +1,7 @@
 #include "cache/lookahead.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sluice::cache {
 namespace {
@@ -22,9 +23,34 @@ constexpr double kFirstBytes = 1e7, kFirstSeconds = 0.01;  // as if this had bee
 constexpr std::uint32_t kPatience = 8;
 constexpr std::uint32_t kRetry = 16;
 
+// A sixteenth of the lookups is what finding out costs at most; a prime, so that the layers take turns. Waits differ by
+// about their mean: after kLeastComparisons a guess that saves or costs a quarter of it shows, after kComparisons a
+// tenth.
+constexpr std::uint32_t kTrialPeriod = 17;
+constexpr std::uint32_t kLeastComparisons = 32;
+constexpr std::uint32_t kComparisons = 256;
+
 void move_towards(double& mean, double value, double weight) { mean += weight * (value - mean); }
 
 }  // namespace
+
+bool LookaheadTrial::usually_guess() const { return comparisons_ < kLeastComparisons || saved_ > 0; }
+
+bool LookaheadTrial::next() { return usually_guess() != (++turn_ % kTrialPeriod == 0); }
+
+void LookaheadTrial::cost(bool guessed, double seconds) {
+  if (guessed == usually_guess()) {
+    usual_sum_ += seconds;
+    ++usual_count_;
+    return;
+  }
+  if (usual_count_ == 0) return;
+  const double usual = usual_sum_ / usual_count_;
+  ++comparisons_;
+  move_towards(saved_, guessed ? usual - seconds : seconds - usual, 1.0 / std::min(comparisons_, kComparisons));
+  usual_sum_ = 0;
+  usual_count_ = 0;
+}
 
 Lookahead::Lookahead(LookaheadMode mode, int layers)
     : mode_(mode), busy_(kFirstBusy), read_(kFirstBytes), busy_seconds_(kFirstSeconds) {
@@ -35,9 +61,23 @@ Lookahead::Lookahead(LookaheadMode mode, int layers)
 
 bool Lookahead::wants_guess(Phase phase, int layer) {
   if (mode_ == LookaheadMode::off) return false;
+  if (mode_ == LookaheadMode::on) return true;
   LayerState& of = state(phase, layer);
-  if (mode_ == LookaheadMode::on || of.fruitless < kPatience) return true;
-  return of.fruitless++ % kRetry == 0;
+  of.on_trial = phase == Phase::decode;
+  of.guess_seconds = 0;
+  of.guess = !of.on_trial || trial_.next();
+  if (!of.guess) return false;
+  return of.fruitless < kPatience || of.fruitless++ % kRetry == 0;
+}
+
+void Lookahead::guessed(Phase phase, int layer, double seconds) { state(phase, layer).guess_seconds = seconds; }
+
+void Lookahead::served(Phase phase, int layer, double seconds) {
+  LayerState& of = state(phase, layer);
+  // The guess for the next layer was made while reads of this one flew: without it the wait had been the longer.
+  if (seconds > 0 && static_cast<std::size_t>(layer) + 1 < layers_[0].size()) state(phase, layer + 1).guess_seconds = 0;
+  if (!std::exchange(of.on_trial, false)) return;
+  trial_.cost(of.guess, seconds + of.guess_seconds);
 }
 
 double Lookahead::gain(std::size_t rank, double window, double expert_seconds) const {

@@ -11,6 +11,11 @@
 //
 // and candidates are read as long as the gain is positive. A drive that is busy leaves no w, guesses that are wrong
 // have no p: either way reading ahead ends by itself, and is tried again now and then.
+//
+// The gain leaves out what cannot be seen from here: what the guess costs to make, drives that answer mixed or short
+// queues more slowly. So decode also tries it out: every kTrialPeriod-th lookup goes without a guess, its wait is
+// compared with the mean of those since the one before, and when guessing proves to cost time, it is the other way
+// round: most lookups go without, and every kTrialPeriod-th has a guess.
 #pragma once
 
 #include <array>
@@ -27,6 +32,26 @@ enum class LookaheadMode : std::uint8_t {
   off,
   on,         // whatever fits into the idle time, however often it was wrong
   automatic,  // as long as it gains
+};
+
+/// Which of two ways is faster, by taking the other one now and then. Allocates nothing.
+class LookaheadTrial {
+ public:
+  /// Whether the next lookup is to have a guess.
+  bool next();
+  /// What a lookup cost in seconds: waiting, and making the guess if it had one.
+  void cost(bool guessed, double seconds);
+  /// Seconds that a guess saves on average; negative if it costs more than it saves.
+  double saved() const { return saved_; }
+
+ private:
+  bool usually_guess() const;
+
+  std::uint32_t turn_ = 0;
+  std::uint32_t comparisons_ = 0;
+  double saved_ = 0;
+  double usual_sum_ = 0;  // since the last comparison
+  std::uint32_t usual_count_ = 0;
 };
 
 /// Measures and decides; reads nothing. Times in seconds by a clock of the caller. Never allocates after construction.
@@ -48,6 +73,11 @@ class Lookahead {
   /// The lookup of `layer` has come: its experts, ascending, and how many of them are neither resident nor chosen.
   void lookup(Phase phase, int layer, std::span<const int> ids, std::size_t other_misses, double now);
 
+  /// Making the guess for a layer took `seconds`.
+  void guessed(Phase phase, int layer, double seconds);
+  /// The lookup of `layer` has been served, for which `seconds` were spent waiting.
+  void served(Phase phase, int layer, double seconds);
+
   /// The disk took `seconds` for `bytes`, from being asked to the last of them.
   void measured(std::uint64_t bytes, double seconds);
 
@@ -55,6 +85,9 @@ class Lookahead {
   struct LayerState {
     double window = 0;            // seconds the disk was idle before its lookups
     std::uint32_t fruitless = 0;  // guesses in a row of which nothing was worth reading
+    bool on_trial = false;        // the next lookup counts for the trial,
+    bool guess = false;           // as one with a guess,
+    double guess_seconds = 0;     // which took that long to make
   };
   LayerState& state(Phase phase, int layer) {
     return layers_[static_cast<std::size_t>(phase)][static_cast<std::size_t>(layer)];
@@ -66,7 +99,8 @@ class Lookahead {
   std::array<std::vector<LayerState>, 2> layers_;  // by Phase
   std::array<double, kRanks> precision_;           // p
   double busy_;                                    // q
-  double read_, busy_seconds_;                     // bytes and seconds of late: together the bandwidth
+  LookaheadTrial trial_;
+  double read_, busy_seconds_;  // bytes and seconds of late: together the bandwidth
   // The guess that waits for its lookup.
   int guessed_layer_ = -1;
   double idle_since_ = 0;

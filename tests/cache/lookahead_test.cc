@@ -107,6 +107,74 @@ TEST(LookaheadTest, AsksRarelyAfterManyGuessesInVainAndComesBackWhenThereIsTime)
   EXPECT_TRUE(lookahead.wants_guess(Phase::decode, 0));
 }
 
+// Of `lookups`, how many were to have a guess when one saves `saved` seconds of a wait that falls from 1 to 0
+// meanwhile.
+int guesses(LookaheadTrial& trial, int lookups, double saved) {
+  std::mt19937 random(7);
+  std::exponential_distribution<double> wait(1);
+  int count = 0;
+  for (int i = 0; i < lookups; ++i) {
+    const bool guess = trial.next();
+    count += guess ? 1 : 0;
+    trial.cost(guess, wait(random) * (1 - static_cast<double>(i) / lookups) - (guess ? saved : 0));
+  }
+  return count;
+}
+
+TEST(LookaheadTrialTest, MostLookupsGoTheWayThatWaitsLess) {
+  LookaheadTrial saves;
+  EXPECT_NEAR(guesses(saves, 17'000, 0.2), 16'000, 2);
+  EXPECT_NEAR(saves.saved(), 0.2, 0.1);
+  LookaheadTrial costs;
+  EXPECT_LT(guesses(costs, 17'000, -0.2), 4'000);
+  EXPECT_NEAR(costs.saved(), -0.2, 0.1);
+}
+
+TEST(LookaheadTrialTest, FollowsADriveThatChanges) {
+  LookaheadTrial trial;
+  guesses(trial, 17'000, -0.3);
+  EXPECT_LT(guesses(trial, 1'700, -0.3), 200) << "each 17th is still tried";
+  guesses(trial, 17'000, 0.3);
+  EXPECT_GT(guesses(trial, 1'700, 0.3), 1'500);
+}
+
+TEST(LookaheadTest, DecodeGoesWithoutGuessesThatCostTime) {
+  Lookahead lookahead(LookaheadMode::automatic, 1);
+  Lookahead always(LookaheadMode::on, 1);
+  int asked = 0;
+  for (int i = 0; i < 3'400; ++i) {
+    for (Lookahead* each : {&lookahead, &always}) {
+      const bool guess = each->wants_guess(Phase::decode, 0);
+      EXPECT_TRUE(guess || each == &lookahead);
+      if (each == &lookahead && i >= 1'700) asked += guess ? 1 : 0;
+      if (guess) each->guessed(Phase::decode, 0, 1e-3);  // as long as the wait
+      each->served(Phase::decode, 0, 1e-3);
+    }
+    EXPECT_TRUE(lookahead.wants_guess(Phase::prefill, 0)) << "has no trial";
+    lookahead.served(Phase::prefill, 0, 1);
+  }
+  EXPECT_EQ(asked, 100);
+}
+
+TEST(LookaheadTest, AGuessThatIsMadeWhileReadsFlyCostsNothing) {
+  for (const double wait : {0.0, 1e-3}) {
+    Lookahead lookahead(LookaheadMode::automatic, 2);
+    int asked = 0;
+    for (int i = 0; i < 1'700; ++i) {
+      const bool guess = lookahead.wants_guess(Phase::decode, 1);
+      asked += guess ? 1 : 0;
+      if (guess) lookahead.guessed(Phase::decode, 1, 1e-3);
+      lookahead.served(Phase::decode, 0, wait);                   // in which the guess was made
+      lookahead.served(Phase::decode, 1, guess ? 0.5e-3 : 1e-3);  // what the guess saves
+    }
+    if (wait == 0) {
+      EXPECT_LT(asked, 700);
+    } else {
+      EXPECT_EQ(asked, 1'600);
+    }
+  }
+}
+
 TEST(LookaheadTest, ALookupOfAnotherLayerSaysNothing) {
   Lookahead lookahead(LookaheadMode::automatic, 2);
   lookahead.choose(Phase::decode, 1, numbers(1), kExpertBytes, 0);
