@@ -510,7 +510,7 @@ int main(int argc, char** argv) {
   CLI::App app("Measures the matrix kernels against the memory bandwidth of this machine");
   app.add_option("--json", options.json, "Write the rows to this file");
   app.add_option("--threads", options.threads, "Thread counts to measure with");
-  app.add_option("--isa", options.isa, "Instruction set (default: the fastest)");
+  app.add_option("--isa", options.isa, "Instruction set (default: the fastest)")->envname("SLUICE_ISA");
   app.add_option("--only", options.only, "Only rows whose op and format contain this");
   app.add_option("--mib", options.mebibytes, "MiB of weights; below 512 the caches help");
   app.add_option("--repetitions", options.repetitions, "Runs of each measurement; the fastest counts");

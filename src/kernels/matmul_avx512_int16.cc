@@ -266,7 +266,7 @@ void int16_block(const MatrixView& weights, int row, int rows, const InputRow* x
 
 // --- Activations ----------------------------------------------------------------------------------------------------
 
-ActivationLayout layout(const Format& format) {
+ActivationLayout layout(const Format& format, int) {
   const bool bytes = format.bits == 2 || format.bits == 4;
   return {format.group, bytes ? 8 / format.bits : 1, true};
 }
