@@ -168,9 +168,9 @@ struct alignas(32) Tile {
 template <typename Codes, int kGroup>
 void unpack_tile(const BlockRows& rows, int first, int count, bool at_end, Tile& tile) {
   constexpr int kPlaneLanes = kGroup / Codes::kPlanes;              // of one group
-  constexpr int kLanes = kPlaneLanes < 16 ? kPlaneLanes : 16;       // that lie together in a chunk and in the tile
-  constexpr int kPieces = 16 / kLanes;                              // groups in a chunk
+  constexpr int kPieces = kPlaneLanes < 16 ? 16 / kPlaneLanes : 1;  // groups in a chunk
   constexpr int kChunks = kPlaneLanes < 16 ? 1 : kPlaneLanes / 16;  // of a group
+  static_assert(kPieces <= 2);
   const int64_t begin = int64_t{first} * kGroup * Codes::kBits / 8;
   const int bytes = count * kGroup * Codes::kBits / 8;
   for (int r = 0; r < kRowBlock; ++r) {
@@ -182,11 +182,14 @@ void unpack_tile(const BlockRows& rows, int first, int count, bool at_end, Tile&
         __m256i planes[Codes::kPlanes];
         Codes::unpack(guarded ? Codes::load_part(at, left) : Codes::load(at), planes);
         for (int p = 0; p < Codes::kPlanes; ++p) {
-          int16_t lanes[16];
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), planes[p]);
-          for (int k = 0; k < kPieces && group + k < count; ++k) {
-            const int to = ((group + k) * kRowBlock + r) * kGroup + p * kPlaneLanes + c * 16;
-            memcpy(tile.codes + to, lanes + k * kLanes, kLanes * sizeof(int16_t));
+          int16_t* to = tile.codes + (group * kRowBlock + r) * kGroup + p * kPlaneLanes + c * 16;
+          if constexpr (kPieces == 1) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), planes[p]);
+          } else {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(planes[p]));
+            if (group + 1 == count) continue;
+            to += kRowBlock * kGroup;
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_extracti128_si256(planes[p], 1));
           }
         }
       }
