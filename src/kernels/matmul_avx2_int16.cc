@@ -158,8 +158,8 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
 
 // --- Many inputs: weights unpacked once -----------------------------------------------------------------------------
 
-/// Unpacked weights: for each group, its columns of row 0 in the order of the layout, those of row 1, ... Words even for
-/// packings of bytes: once the weights are unpacked, products of bytes only take more instructions.
+/// Unpacked weights: for each group, its columns of row 0 in the order of the layout, those of row 1, ... Words even
+/// for packings of bytes: once the weights are unpacked, products of bytes only take more instructions.
 struct alignas(32) Tile {
   int16_t codes[kTileColumns * kRowBlock];
 };
