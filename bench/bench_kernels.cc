@@ -125,8 +125,8 @@ class Bench {
         gemv(context, format, 1);
         gemv(context, format, 0);
       }
+      for (const Format& format : {kAffine4, kAffine8, kMxfp4}) gemm(context, format);
       for (const Format& format : {kAffine4, kAffine8}) {
-        gemm(context, format);
         for (const Activation activation : {Activation::swiglu, Activation::relu2}) {
           moe(context, format, activation, 8, 768, 2048);
           moe(context, format, activation, 22, 2688, 1024);
@@ -142,6 +142,7 @@ class Bench {
  private:
   static constexpr Format kAffine4{Mode::affine, 4, 64, DType::bf16};
   static constexpr Format kAffine8{Mode::affine, 8, 64, DType::bf16};
+  static constexpr Format kMxfp4{Mode::mxfp4, 4, 32, DType::u8};
 
   static std::vector<Format> formats() {
     std::vector<Format> formats;
@@ -151,7 +152,7 @@ class Bench {
       formats.push_back({Mode::affine, 8, group, DType::bf16});
     }
     formats.push_back({Mode::symmetric, 4, 32, DType::bf16});
-    formats.push_back({Mode::mxfp4, 4, 32, DType::u8});
+    formats.push_back(kMxfp4);
     formats.push_back({Mode::nvfp4, 4, 16, DType::u8});
     formats.push_back({Mode::mxfp8, 8, 32, DType::u8});
     formats.push_back({Mode::fp8_block, 8, 128, DType::f32});
@@ -510,7 +511,7 @@ int main(int argc, char** argv) {
   CLI::App app("Measures the matrix kernels against the memory bandwidth of this machine");
   app.add_option("--json", options.json, "Write the rows to this file");
   app.add_option("--threads", options.threads, "Thread counts to measure with");
-  app.add_option("--isa", options.isa, "Instruction set (default: the fastest)");
+  app.add_option("--isa", options.isa, "Instruction set (default: the fastest)")->envname("SLUICE_ISA");
   app.add_option("--only", options.only, "Only rows whose op and format contain this");
   app.add_option("--mib", options.mebibytes, "MiB of weights; below 512 the caches help");
   app.add_option("--repetitions", options.repetitions, "Runs of each measurement; the fastest counts");

@@ -102,7 +102,7 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
   const auto parts = workspace.take<Product>(weights.in_proj.size());
   std::transform(weights.in_proj.begin(), weights.in_proj.end(), parts.begin(), [&](const ProjectionPart& part) {
     return Product{.weights = &part.weights,
-                   .x = prepared.for_weights(part.weights.format),
+                   .x = prepared.for_weights(part.weights.format, rows),
                    .y = output_rows(projected + part.column, rows, stride, workspace),
                    .inputs = rows};
   });
@@ -122,7 +122,7 @@ void delta_net(const Context& context, const DeltaShape& shape, const DeltaNetWe
     });
   };
 
-  StagedRows staged(context, weights.out_proj, rows, workspace);
+  StagedRows staged(context, weights.out_proj, rows, rows, workspace);
   const DeltaInputs inputs{states, projected, stride, projected + b_column, stride, projected + a_column,
                            stride, false};
   const auto mix = [&](std::int64_t begin, std::int64_t end) {

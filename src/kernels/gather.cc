@@ -10,37 +10,89 @@
 namespace sluice::kernels {
 namespace {
 
-/// The inputs of a run of jobs, one per job. In a wave of prefill the jobs of a few experts use a few of many rows:
-/// then only those are rounded.
-class JobInputs {
+/// The inputs of some of the jobs, whose products want one layout. In a wave of prefill the jobs of a few experts use a
+/// few of many rows: then only those are rounded.
+class InputShare {
  public:
-  JobInputs(const Context& context, const float* x, int x_rows, int cols, std::span<const GatherJob> jobs,
-            Workspace& workspace)
+  /// `chosen`: indices into `jobs`. `inputs`: of a product, as for PreparedInputs.
+  InputShare(const Context& context, const float* x, int x_rows, int cols, std::span<const GatherJob> jobs,
+             std::span<const int> chosen, int inputs, Workspace& workspace)
       : jobs_(jobs),
-        workspace_(workspace),
-        few_(jobs.size() < static_cast<std::size_t>(x_rows)),
-        prepared_(few_ ? PreparedInputs(context, x, rows_of(jobs, workspace), cols, workspace)
+        chosen_(chosen),
+        inputs_(inputs),
+        few_(chosen.size() < static_cast<std::size_t>(x_rows)),
+        prepared_(few_ ? PreparedInputs(context, x, rows_of(jobs, chosen, workspace), cols, workspace)
                        : PreparedInputs(context, x, x_rows, cols, workspace)) {}
 
-  const InputRow* for_weights(const Format& format) {
-    const InputRow* prepared = prepared_.for_weights(format);
-    if (few_) return prepared;
-    const auto rows = workspace_.take<InputRow>(jobs_.size());
-    std::transform(jobs_.begin(), jobs_.end(), rows.begin(), [&](const GatherJob& job) { return prepared[job.lhs]; });
-    return rows.data();
+  /// rows [jobs]: sets those of the chosen jobs, for weights of `format`.
+  void fill(const Format& format, std::span<InputRow> rows) {
+    if (chosen_.empty()) return;
+    const InputRow* prepared = prepared_.for_weights(format, inputs_);
+    for (std::size_t c = 0; c < chosen_.size(); ++c) {
+      const auto job = static_cast<std::size_t>(chosen_[c]);
+      rows[job] = prepared[few_ ? c : static_cast<std::size_t>(jobs_[job].lhs)];
+    }
   }
 
  private:
-  static std::span<const int> rows_of(std::span<const GatherJob> jobs, Workspace& workspace) {
-    const auto rows = workspace.take<int>(jobs.size());
-    std::transform(jobs.begin(), jobs.end(), rows.begin(), [](const GatherJob& job) { return job.lhs; });
+  static std::span<const int> rows_of(std::span<const GatherJob> jobs, std::span<const int> chosen,
+                                      Workspace& workspace) {
+    const auto rows = workspace.take<int>(chosen.size());
+    std::transform(chosen.begin(), chosen.end(), rows.begin(),
+                   [&](int job) { return jobs[static_cast<std::size_t>(job)].lhs; });
     return rows;
   }
 
   std::span<const GatherJob> jobs_;
-  Workspace& workspace_;
+  std::span<const int> chosen_;
+  int inputs_;
   bool few_;  // fewer jobs than rows
   PreparedInputs prepared_;
+};
+
+/// The end of the jobs of one view that begin at `begin`: they are one product.
+std::size_t product_end(std::span<const GatherJob> jobs, std::size_t begin) {
+  const auto other = [&](const GatherJob& job) { return job.view != jobs[begin].view; };
+  return static_cast<std::size_t>(std::find_if(jobs.begin() + static_cast<std::ptrdiff_t>(begin), jobs.end(), other) -
+                                  jobs.begin());
+}
+
+/// Indices of the jobs whose products have at least `least` inputs and fewer than `limit`.
+std::span<const int> jobs_of_products(std::span<const GatherJob> jobs, std::size_t least, std::size_t limit,
+                                      Workspace& workspace) {
+  const auto chosen = workspace.take<int>(jobs.size());
+  std::size_t count = 0;
+  for (std::size_t begin = 0, end = 0; begin < jobs.size(); begin = end) {
+    end = product_end(jobs, begin);
+    if (end - begin < least || end - begin >= limit) continue;
+    for (std::size_t job = begin; job < end; ++job) chosen[count++] = static_cast<int>(job);
+  }
+  return chosen.first(count);
+}
+
+/// The inputs of all jobs, one per job. Products of fewer inputs than `apart` have another layout than the others.
+class JobInputs {
+ public:
+  JobInputs(const Context& context, const float* x, int x_rows, int cols, std::span<const GatherJob> jobs,
+            std::size_t apart, Workspace& workspace)
+      : jobs_(jobs.size()),
+        workspace_(workspace),
+        few_(context, x, x_rows, cols, jobs, jobs_of_products(jobs, 0, apart, workspace), 1, workspace),
+        many_(context, x, x_rows, cols, jobs, jobs_of_products(jobs, apart, jobs.size() + 1, workspace), kTileInputs,
+              workspace) {}
+
+  const InputRow* for_weights(const Format& format) {
+    const auto rows = workspace_.take<InputRow>(jobs_);
+    few_.fill(format, rows);
+    many_.fill(format, rows);
+    return rows.data();
+  }
+
+ private:
+  std::size_t jobs_;
+  Workspace& workspace_;
+  InputShare few_;
+  InputShare many_;
 };
 
 /// y = weights x, or activation(gate x, weights x): `gate` is empty, or a table as long as that of the weights.
@@ -54,12 +106,14 @@ void gather_products(const Context& context, std::span<const MatrixView> table, 
     return views.empty() ? nullptr : &views[static_cast<std::size_t>(job.view)];
   };
   const MatrixView& shape = *view_of(table, jobs[0]);
-  JobInputs prepared(context, x, x_rows, shape.cols, jobs, workspace);
+  const Format& gate_format = gate.empty() ? shape.format : view_of(gate, jobs[0])->format;
+  const auto layout_varies = [&](const Format& format) {
+    return layout_for(context, format, 1) != layout_for(context, format, kTileInputs);
+  };
+  const bool apart = layout_varies(shape.format) || layout_varies(gate_format);
+  JobInputs prepared(context, x, x_rows, shape.cols, jobs, apart ? kTileInputs : 0, workspace);
   const InputRow* inputs = prepared.for_weights(shape.format);
-  const InputRow* gate_inputs = inputs;
-  if (!gate.empty() && view_of(gate, jobs[0])->format != shape.format) {
-    gate_inputs = prepared.for_weights(view_of(gate, jobs[0])->format);
-  }
+  const InputRow* gate_inputs = gate_format == shape.format ? inputs : prepared.for_weights(gate_format);
   const auto outputs = workspace.take<float*>(jobs.size());
   std::transform(jobs.begin(), jobs.end(), outputs.begin(),
                  [&](const GatherJob& job) { return y + std::int64_t{job.out} * shape.rows; });
@@ -67,7 +121,7 @@ void gather_products(const Context& context, std::span<const MatrixView> table, 
   const auto products = workspace.take<Product>(jobs.size());  // at most one per job
   std::size_t count = 0;
   for (std::size_t begin = 0, end = 0; begin < jobs.size(); begin = end) {
-    while (end < jobs.size() && jobs[end].view == jobs[begin].view) ++end;
+    end = product_end(jobs, begin);
     products[count++] = {.weights = view_of(table, jobs[begin]),
                          .x = inputs + begin,
                          .y = &outputs[begin],

@@ -24,7 +24,7 @@ class Mixer {
         states_(states),
         projected_(workspace.take<float>(states.size() * static_cast<std::size_t>(shape.projected())).data()),
         decay_(workspace.take<float>(states.size() * static_cast<std::size_t>(shape.heads)).data()),
-        staged_(context, weights.out_proj, static_cast<int>(states.size()), workspace) {}
+        staged_(context, weights.out_proj, rows(), rows(), workspace) {}
 
   float* projected() { return projected_; }
   const InputRow* outputs() const { return staged_.inputs(); }
@@ -100,7 +100,7 @@ void mamba2(const Context& context, const Mamba2Shape& shape, const Mamba2Weight
   Mixer mixer(context, shape, weights, states, workspace);
   PreparedInputs prepared(context, x, rows, weights.in_proj.cols, workspace);
   const Product in{.weights = &weights.in_proj,
-                   .x = prepared.for_weights(weights.in_proj.format),
+                   .x = prepared.for_weights(weights.in_proj.format, rows),
                    .y = output_rows(mixer.projected(), rows, shape.projected(), workspace),
                    .inputs = rows};
   const Product out{.weights = &weights.out_proj,

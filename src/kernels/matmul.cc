@@ -24,7 +24,7 @@ void matmul(const Context& context, const float* x, int rows, std::span<const Pr
     const Projection& projection = projections[p];
     assert(projection.weights->cols == projections[0].weights->cols && projection.stride >= projection.weights->rows);
     products[p] = {.weights = projection.weights,
-                   .x = prepared.for_weights(projection.weights->format),
+                   .x = prepared.for_weights(projection.weights->format, rows),
                    .y = output_rows(projection.y, rows, projection.stride, workspace),
                    .inputs = rows};
   }

@@ -3,7 +3,7 @@
 // Canonical arithmetic (docs/arithmetic.md): for one output row r and one input row x, the result depends on nothing
 // but the bytes of row r, the values of x and the activation kind. Batch size, threads, row blocks, the path through
 // the MoE layer and the instruction set do not change a bit. Every function here is one dispatch, plus one for
-// preparing the inputs when there are many rows.
+// preparing the inputs when there are many rows (two if they are wanted in two layouts).
 //
 // Shapes are checked by assertion only: views come from tensors checked at load.
 #pragma once

@@ -10,7 +10,7 @@
 
 namespace sluice::kernels {
 
-ActivationLayout int16_layout_avx2(const Format& format);
+ActivationLayout int16_layout_avx2(const Format& format, int inputs);
 void int16_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
 void f32_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
 void quantize_avx2(const float* x, int cols, ActivationLayout layout, int16_t* codes, float* scales, float* sums);
@@ -18,9 +18,6 @@ void weighted_add_avx2(float weight, const float* x, int64_t n, float* y);
 void decode_avx2(const MatrixView& weights, int row, int first, int count, float* w);
 
 namespace {
-
-/// From this many inputs on, a row block is unpacked once into a tile; below, each input unpacks it in registers.
-constexpr int kTileInputs = 4;
 
 /// Bytes that a row is prefetched into L1 before they are read: a few groups, so that the L2 cache has time to answer.
 constexpr int kAheadInRow = 256;

@@ -158,7 +158,8 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
 
 // --- Many inputs: weights unpacked once -----------------------------------------------------------------------------
 
-/// Unpacked weights: for each group, its columns of row 0 in the order of the layout, those of row 1, ...
+/// Unpacked weights: for each group, its columns of row 0 in the order of the layout, those of row 1, ... Words even
+/// for packings of bytes: once the weights are unpacked, products of bytes only take more instructions.
 struct alignas(32) Tile {
   int16_t codes[kTileColumns * kRowBlock];
 };
@@ -167,9 +168,9 @@ struct alignas(32) Tile {
 template <typename Codes, int kGroup>
 void unpack_tile(const BlockRows& rows, int first, int count, bool at_end, Tile& tile) {
   constexpr int kPlaneLanes = kGroup / Codes::kPlanes;              // of one group
-  constexpr int kLanes = kPlaneLanes < 16 ? kPlaneLanes : 16;       // that lie together in a chunk and in the tile
-  constexpr int kPieces = 16 / kLanes;                              // groups in a chunk
+  constexpr int kPieces = kPlaneLanes < 16 ? 16 / kPlaneLanes : 1;  // groups in a chunk
   constexpr int kChunks = kPlaneLanes < 16 ? 1 : kPlaneLanes / 16;  // of a group
+  static_assert(kPieces <= 2);
   const int64_t begin = int64_t{first} * kGroup * Codes::kBits / 8;
   const int bytes = count * kGroup * Codes::kBits / 8;
   for (int r = 0; r < kRowBlock; ++r) {
@@ -181,11 +182,14 @@ void unpack_tile(const BlockRows& rows, int first, int count, bool at_end, Tile&
         __m256i planes[Codes::kPlanes];
         Codes::unpack(guarded ? Codes::load_part(at, left) : Codes::load(at), planes);
         for (int p = 0; p < Codes::kPlanes; ++p) {
-          int16_t lanes[16];
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), planes[p]);
-          for (int k = 0; k < kPieces && group + k < count; ++k) {
-            const int to = ((group + k) * kRowBlock + r) * kGroup + p * kPlaneLanes + c * 16;
-            memcpy(tile.codes + to, lanes + k * kLanes, kLanes * sizeof(int16_t));
+          int16_t* to = tile.codes + (group * kRowBlock + r) * kGroup + p * kPlaneLanes + c * 16;
+          if constexpr (kPieces == 1) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), planes[p]);
+          } else {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(planes[p]));
+            if (group + 1 == count) continue;
+            to += kRowBlock * kGroup;
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_extracti128_si256(planes[p], 1));
           }
         }
       }
@@ -193,43 +197,8 @@ void unpack_tile(const BlockRows& rows, int first, int count, bool at_end, Tile&
   }
 }
 
-/// The activations of a group as words. Of split ones, every 32 come in the order of in_split_order().
-template <bool kSplit, int kGroup>
-[[gnu::always_inline]] inline void load_words(const int16_t* codes, __m256i (&x)[kGroup / 16]) {
-  if constexpr (!kSplit) {
-    for (int v = 0; v < kGroup / 16; ++v) x[v] = load_int16(codes + v * 16);
-    return;
-  }
-  const auto* upper = reinterpret_cast<const int8_t*>(codes);
-  if constexpr (kGroup == 16) {
-    const auto words = [](const int8_t* at) {
-      return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-    };
-    x[0] = _mm256_add_epi16(_mm256_slli_epi16(words(upper), 8), words(upper + kGroup));
-  } else {
-    for (int v = 0; v < kGroup / 16; v += 2) {
-      const __m256i lower = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(upper + kGroup + v * 16));
-      const __m256i borrow = _mm256_cmpgt_epi8(_mm256_setzero_si256(), lower);  // -1 where the lower byte is negative
-      const __m256i high =
-          _mm256_add_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(upper + v * 16)), borrow);
-      x[v] = _mm256_unpacklo_epi8(lower, high);
-      x[v + 1] = _mm256_unpackhi_epi8(lower, high);
-    }
-  }
-}
-
-/// Exchanges words 8 to 15 and 16 to 23 of every 32, as unpacking bytes to words does.
-inline void in_split_order(int16_t* codes, int count) {
-  for (int16_t* at = codes; at < codes + count; at += 32) {
-    const __m256i first = load_int16(at);
-    const __m256i second = load_int16(at + 16);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), _mm256_permute2x128_si256(first, second, 0x20));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(at + 16), _mm256_permute2x128_si256(first, second, 0x31));
-  }
-}
-
 /// sums[i] += the tile times input i.
-template <int kGroup, bool kAffine, bool kSplit>
+template <int kGroup, bool kAffine>
 void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int count, const InputRow* x, int inputs,
                    __m256* sums) {
   constexpr int kVectors = kGroup / 16;
@@ -239,7 +208,7 @@ void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int c
     __m256 sum = sums[i];
     for (int g = 0; g < count; ++g, codes += kGroup, weights += kRowBlock * kGroup) {
       __m256i xs[kVectors];
-      load_words<kSplit, kGroup>(codes, xs);
+      for (int v = 0; v < kVectors; ++v) xs[v] = load_int16(codes + v * 16);
       __m256i acc[kRowBlock];
 #pragma GCC unroll 8
       for (int r = 0; r < kRowBlock; ++r) {
@@ -272,8 +241,7 @@ void multiply_many(const MatrixView& weights, const BlockRows& rows, const Input
     const int count = groups - first < kTileGroups ? groups - first : kTileGroups;
     scales.convert<Codes::kAffine>(rows, weights.format, first, count);
     unpack_tile<TileCodes, kGroup>(rows, first, count, first + count == groups, tile);
-    if constexpr (Codes::kSplit && kGroup > 16) in_split_order(tile.codes, count * kGroup * kRowBlock);
-    multiply_tile<kGroup, Codes::kAffine, Codes::kSplit>(tile, scales, first, count, x, inputs, sums);
+    multiply_tile<kGroup, Codes::kAffine>(tile, scales, first, count, x, inputs, sums);
   }
   for (int i = 0; i < inputs; ++i) store_rows(y[i], row_count, sums[i]);
 }
@@ -295,9 +263,10 @@ void multiply_affine(const MatrixView& weights, int row, int rows, const InputRo
 
 }  // namespace
 
-ActivationLayout int16_layout_avx2(const Format& format) {
-  if (!is_affine(format)) return {format.group, Fp4Bytes::kPlanes, true};
-  if (format.bits == 2) return {format.group, Affine2Bytes::kPlanes, true};
+ActivationLayout int16_layout_avx2(const Format& format, int inputs) {
+  const bool split = inputs < kTileInputs;  // of the packings of bytes; tiles are words
+  if (!is_affine(format)) return {format.group, Fp4Bytes::kPlanes, split};
+  if (format.bits == 2) return {format.group, Affine2Bytes::kPlanes, split};
   const bool lanes = format.bits == 4 || format.bits == 8;
   return {format.group, lanes ? 16 / format.bits : 1};
 }

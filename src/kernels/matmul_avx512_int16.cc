@@ -1,4 +1,5 @@
-// AVX-512: products of integer weights and int16 activations, by vpdpbusd.
+// AVX-512: products of integer weights and int16 activations, by vpdpbusd; many inputs go the way of AVX2. (Measured:
+// where weights are unpacked once for all of them, products of words are as fast or faster.)
 //
 // An activation is 256 * upper + lower with signed bytes, the weights are unsigned bytes, and vpdpbusd adds four of
 // their products to a 32-bit number without rounding or saturation. Vectors are 256 bits wide: the horizontal sums and
@@ -9,9 +10,6 @@
 
 namespace sluice::kernels {
 namespace {
-
-/// Columns of the unpacked tile: with 8 rows of bytes 8 KiB, a quarter of the L1 cache.
-constexpr int kTileColumns = 1024;
 
 /// The two halves of a vector of activations.
 struct Split {
@@ -64,8 +62,6 @@ __m256i load_chunk(const std::byte* at, int bytes) {
   }
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
 }
-
-// --- One input: weights unpacked in registers -----------------------------------------------------------------------
 
 /// kGuarded: only `left` bytes may be read.
 template <typename Codes, int kGroup, bool kGuarded>
@@ -141,98 +137,9 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
   store_rows(y, row_count, sum);
 }
 
-// --- Many inputs: weights unpacked once -----------------------------------------------------------------------------
-
-/// Unpacked weights: for each group, its columns of row 0 in the order of the layout, those of row 1, ...
-struct alignas(32) Tile {
-  uint8_t codes[kTileColumns * kRowBlock + 32];  // what a load of half a vector reads behind
-};
-
-/// Unpacks groups [first, first + count) of a row block.
-template <typename Codes, int kGroup>
-void unpack_tile(const BlockRows& rows, int first, int count, Tile& tile) {
-  using C = Chunks<Codes, kGroup>;
-  constexpr int kPlaneBytes = kGroup / Codes::kPlanes;            // of one group
-  constexpr int kTogether = kPlaneBytes < 32 ? kPlaneBytes : 32;  // that lie together in a chunk and in the tile
-  const int bytes = count * C::kGroupBytes;
-  for (int r = 0; r < kRowBlock; ++r) {
-    const std::byte* at = rows.codes[r] + int64_t{first} * C::kGroupBytes;
-    int left = bytes;
-    for (int group = 0; group < count; group += C::kPieces) {
-      for (int c = 0; c < C::kCount; ++c, at += Codes::kChunkBytes, left -= Codes::kChunkBytes) {
-        __m256i planes[Codes::kPlanes];
-        Codes::unpack(load_chunk<true>(at, left), planes);
-        for (int p = 0; p < Codes::kPlanes; ++p) {
-          alignas(32) uint8_t codes[32];
-          _mm256_store_si256(reinterpret_cast<__m256i*>(codes), planes[p]);
-          for (int k = 0; k < C::kPieces && group + k < count; ++k) {
-            const int to = ((group + k) * kRowBlock + r) * kGroup + p * kPlaneBytes + c * 32;
-            memcpy(tile.codes + to, codes + k * kTogether, kTogether);
-          }
-        }
-      }
-    }
-  }
-}
-
-/// sums[i] += the tile times input i.
-template <typename Codes, int kGroup>
-void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int count, const InputRow* x, int inputs,
-                   __m256* sums) {
-  constexpr int kVectors = kGroup < 32 ? 1 : kGroup / 32;
-  constexpr __mmask32 kColumns = kGroup < 32 ? 0xFFFFU : ~__mmask32{0};
-  for (int i = 0; i < inputs; ++i) {
-    const auto* codes = reinterpret_cast<const int8_t*>(x[i].codes + int64_t{first} * kGroup);
-    const uint8_t* weights = tile.codes;
-    const OffsetSums<Codes::kOffset> offsets(x[i].sums + first, count);
-    __m256 sum = sums[i];
-    for (int g = 0; g < count; ++g, codes += 2 * kGroup, weights += kRowBlock * kGroup) {
-      Split split[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
-        // Of a group of 16, the other half of the vector is zero: so what its weights are does not matter.
-        split[v] = {_mm256_maskz_loadu_epi8(kColumns, codes + v * 32),
-                    _mm256_maskz_loadu_epi8(kColumns, codes + kGroup + v * 32)};
-      }
-      __m256i acc[kRowBlock];
-#pragma GCC unroll 8
-      for (int r = 0; r < kRowBlock; ++r) {
-        __m256i row[kVectors];
-        for (int v = 0; v < kVectors; ++v) {
-          row[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + r * kGroup + v * 32));
-        }
-        acc[r] = products(row, split);
-      }
-      __m256i group[1];
-      reduce(acc, group);
-      sum = scales.step<Codes::kAffine>(sum, offsets.taken_from(group[0], g), g, x[i].scales + first + g,
-                                        x[i].sums + first + g);
-    }
-    sums[i] = sum;
-  }
-}
-
-template <typename Codes, int kGroup>
-void multiply_many(const MatrixView& weights, const BlockRows& rows, const InputRow* x, float* const* y, int row_count,
-                   int inputs) {
-  constexpr int kTileGroups = kTileColumns / kGroup;
-  const int groups = weights.cols / kGroup;
-  Tile tile;
-  GroupScales scales;
-  __m256 sums[kMaxInputs];
-  for (int i = 0; i < inputs; ++i) sums[i] = _mm256_setzero_ps();
-  for (int first = 0; first < groups; first += kTileGroups) {
-    const int count = groups - first < kTileGroups ? groups - first : kTileGroups;
-    scales.convert<Codes::kAffine>(rows, weights.format, first, count);
-    unpack_tile<Codes, kGroup>(rows, first, count, tile);
-    multiply_tile<Codes, kGroup>(tile, scales, first, count, x, inputs, sums);
-  }
-  for (int i = 0; i < inputs; ++i) store_rows(y[i], row_count, sums[i]);
-}
-
 template <typename Codes, int kGroup>
 void multiply(const MatrixView& weights, int row, int row_count, const InputRow* x, float* const* y, int inputs) {
   const BlockRows rows(weights, row, row_count);
-  if (inputs >= kTileInputs) return multiply_many<Codes, kGroup>(weights, rows, x, y, row_count, inputs);
   for (int i = 0; i < inputs; ++i) multiply_one<Codes, kGroup>(weights, rows, x[i], y[i], row_count);
 }
 
@@ -245,6 +152,7 @@ void multiply_affine(const MatrixView& weights, int row, int rows, const InputRo
 }
 
 void int16_block(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
+  if (inputs >= kTileInputs) return int16_block_avx2(weights, row, rows, x, y, inputs);
   const Format& format = weights.format;
   if (format.mode == Mode::mxfp4) return multiply<Fp4Bytes, 32>(weights, row, rows, x, y, inputs);
   if (format.mode == Mode::nvfp4) return multiply<Fp4Bytes, 16>(weights, row, rows, x, y, inputs);
@@ -266,7 +174,8 @@ void int16_block(const MatrixView& weights, int row, int rows, const InputRow* x
 
 // --- Activations ----------------------------------------------------------------------------------------------------
 
-ActivationLayout layout(const Format& format) {
+ActivationLayout layout(const Format& format, int inputs) {
+  if (inputs >= kTileInputs) return int16_layout_avx2(format, inputs);
   const bool bytes = format.bits == 2 || format.bits == 4;
   return {format.group, bytes ? 8 / format.bits : 1, true};
 }

@@ -13,9 +13,9 @@ constexpr int kGrain = 16384;
 
 }  // namespace
 
-ActivationLayout layout_for(const Context& context, const Format& format) {
+ActivationLayout layout_for(const Context& context, const Format& format, int inputs) {
   const bool int16 = context.activations == ActivationKind::int16 && has_int16_path(format);
-  return int16 ? context.isa.matmul->layout(format) : ActivationLayout{};
+  return int16 ? context.isa.matmul->layout(format, inputs) : ActivationLayout{};
 }
 
 RoundedRows::RoundedRows(const Context& context, ActivationLayout layout, int rows, int cols, Workspace& workspace)
@@ -43,10 +43,10 @@ InputRow RoundedRows::row(int i, const float* x) const {
   return {x, codes_ + at, scales_ + at / layout_.group, sums_ + at / layout_.group};
 }
 
-StagedRows::StagedRows(const Context& context, const MatrixView& weights, int rows, Workspace& workspace)
+StagedRows::StagedRows(const Context& context, const MatrixView& weights, int rows, int inputs, Workspace& workspace)
     : cols_(weights.cols),
       values_(workspace.take<float>(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols_)).data()),
-      rounded_(context, layout_for(context, weights.format), rows, cols_, workspace),
+      rounded_(context, layout_for(context, weights.format, inputs), rows, cols_, workspace),
       inputs_(workspace.take<InputRow>(static_cast<std::size_t>(rows)).data()) {
   for (int i = 0; i < rows; ++i) inputs_[i] = rounded_.row(i, row(i));
   if (rounded_.group() == 0) return;
@@ -68,8 +68,8 @@ void StagedRows::finish(int i, int begin, int end) {
   }
 }
 
-const InputRow* PreparedInputs::for_weights(const Format& format) {
-  const ActivationLayout layout = layout_for(context_, format);
+const InputRow* PreparedInputs::for_weights(const Format& format, int inputs) {
+  const ActivationLayout layout = layout_for(context_, format, inputs);
   for (int i = 0; i < count_; ++i) {
     if (prepared_[i].layout == layout) return prepared_[i].rows;
   }

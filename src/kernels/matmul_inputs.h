@@ -9,8 +9,8 @@
 
 namespace sluice::kernels {
 
-/// The layout that weights of `format` ask for in this context; group 0 stands for f32 activations.
-ActivationLayout layout_for(const Context& context, const Format& format);
+/// The layout that weights of `format` ask for of `inputs` rows in this context; group 0 stands for f32 activations.
+ActivationLayout layout_for(const Context& context, const Format& format, int inputs);
 
 /// Memory for int16 rows [rows, cols]; it is the workspace's, and the caller holds the Mark.
 class RoundedRows {
@@ -40,7 +40,8 @@ class RoundedRows {
 /// completes a group also rounds it. Memory as above.
 class StagedRows {
  public:
-  StagedRows(const Context& context, const MatrixView& weights, int rows, Workspace& workspace);
+  /// For products of `inputs` of the rows and weights like `weights`.
+  StagedRows(const Context& context, const MatrixView& weights, int rows, int inputs, Workspace& workspace);
 
   /// [cols] values to fill.
   float* row(int i) { return values_ + std::int64_t{i} * cols_; }
@@ -74,8 +75,8 @@ class PreparedInputs {
         cols_(cols),
         workspace_(workspace) {}
 
-  /// One per row, for weights of `format`.
-  const InputRow* for_weights(const Format& format);
+  /// One per row, for products of `inputs` of them and weights of `format`.
+  const InputRow* for_weights(const Format& format, int inputs);
 
  private:
   const InputRow* prepare(ActivationLayout layout);

@@ -16,6 +16,9 @@ inline constexpr int kRowBlock = 8;
 /// that they stay in the L2 cache while the row blocks of a task pass by.
 inline constexpr int kMaxInputs = 32;
 
+/// From this many input rows on, a kernel may unpack a row block once for all of them; below, for each one anew.
+inline constexpr int kTileInputs = 4;
+
 /// The largest int16 activation: 127 * 256 + 127, so that every one is 256 times a signed byte plus a signed byte.
 /// (With 32767 the upper byte would not fit, and products of bytes would be out of reach.)
 inline constexpr float kActivationMax = 32639.0F;
@@ -35,7 +38,7 @@ struct ActivationLayout {
 /// One input row. For the int16 path `codes`, `scales` and `sums` are set, for the f32 path `x`.
 struct InputRow {
   const float* x = nullptr;             // [cols]
-  const std::int16_t* codes = nullptr;  // [cols], laid out as the ActivationLayout of the weights says
+  const std::int16_t* codes = nullptr;  // [cols], laid out as MatmulKernels::layout says
   const float* scales = nullptr;        // [cols / group], d_g
   const float* sums = nullptr;          // [cols / group], sum of the codes of a group (below 2^24: exact)
 };
@@ -44,8 +47,9 @@ struct InputRow {
 inline constexpr int kActivationSlack = 128;
 
 struct MatmulKernels {
-  /// The layout that int16_block wants for weights of `format`, a format for which has_int16_path holds.
-  ActivationLayout (*layout)(const Format& format);
+  /// The layout that int16_block wants of `inputs` rows for weights of `format`, for which has_int16_path holds. Below
+  /// kTileInputs it may be another one than from there on.
+  ActivationLayout (*layout)(const Format& format, int inputs);
 
   /// Rounds x [cols] to int16 codes with one scale per group (docs/arithmetic.md).
   void (*quantize)(const float* x, int cols, ActivationLayout layout, std::int16_t* codes, float* scales, float* sums);

@@ -17,7 +17,7 @@ constexpr int kTileColumns = 512;
 
 // --- Activations ----------------------------------------------------------------------------------------------------
 
-ActivationLayout layout(const Format& format) {
+ActivationLayout layout(const Format& format, int) {
   const bool bytes = format.bits == 2 || format.bits == 4;  // then a byte holds 8 / bits consecutive codes
   return {format.group, bytes ? 8 / format.bits : 1};
 }

@@ -62,12 +62,16 @@ void compute_block(const Context& context, const Product& product, int row, int 
   for (int i = 0; i < inputs; ++i) std::copy_n(up + i * rows, rows, y[i]);
 }
 
-/// Outputs [begin, end) for all inputs.
+/// Outputs [begin, end) for all inputs. They are cut into equal pieces, so that all want the layout of the whole.
 void compute_rows(const Context& context, const Product& product, int begin, int end) {
+  static_assert(kMaxInputs / 2 >= kTileInputs, "half of what does not fit into one piece");
+  const int pieces = (product.inputs + kMaxInputs - 1) / kMaxInputs;
+  const auto begin_of = [&](int piece) { return static_cast<int>(std::int64_t{product.inputs} * piece / pieces); };
   for (int strip = begin; strip < end; strip += kStripRows) {
     const int stop = std::min(strip + kStripRows, end);
-    for (int first = 0; first < product.inputs; first += kMaxInputs) {
-      const int inputs = std::min(kMaxInputs, product.inputs - first);
+    for (int piece = 0; piece < pieces; ++piece) {
+      const int first = begin_of(piece);
+      const int inputs = begin_of(piece + 1) - first;
       for (int row = strip; row < stop; row += kRowBlock) {
         compute_block(context, product, row, std::min(kRowBlock, stop - row), first, inputs);
       }

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kLanes = 8;
 
-ActivationLayout layout(const Format& format) { return {format.group, 1}; }
+ActivationLayout layout(const Format& format, int) { return {format.group, 1}; }
 
 void quantize(const float* x, int cols, ActivationLayout layout, std::int16_t* codes, float* scales, float* sums) {
   for (int group = 0; group < cols / layout.group; ++group, x += layout.group, codes += layout.group) {

@@ -23,9 +23,9 @@ void moe_fused(const Context& context, std::span<const ExpertViews> experts, std
   const int out_rows = shape.down.rows;
   PreparedInputs prepared(context, x, 1, shape.up.cols, workspace);
   const bool gated = is_gated(activation);
-  const InputRow* gate_x = gated ? prepared.for_weights(shape.gate.format) : nullptr;
-  const InputRow* up_x = prepared.for_weights(shape.up.format);
-  StagedRows inner(context, shape.down, static_cast<int>(experts.size()), workspace);
+  const InputRow* gate_x = gated ? prepared.for_weights(shape.gate.format, 1) : nullptr;
+  const InputRow* up_x = prepared.for_weights(shape.up.format, 1);
+  StagedRows inner(context, shape.down, static_cast<int>(experts.size()), 1, workspace);
   const auto outputs = workspace.take<float>(experts.size() * static_cast<std::size_t>(out_rows));
 
   const auto inner_parts = workspace.take<Product>(experts.size());

@@ -90,7 +90,7 @@ TEST_P(GatherTest, AGatheredProductHasTheBitsOfTheProductAlone) {
   ThreadTeam alone(1);
   ThreadTeam team(2);
   Workspace workspace;
-  for (const int tokens : {1, 3, 40}) {
+  for (const int tokens : {1, 3, 8, 40}) {  // 8: products of 8 and of 3 inputs
     const auto x = Random(31).normal(static_cast<std::size_t>(tokens * layer.in));
     const auto jobs = routed(tokens);
     for (const Isa* isa : supported_isas()) {
@@ -120,6 +120,28 @@ TEST_P(GatherTest, AGatheredProductHasTheBitsOfTheProductAlone) {
           }
         }
       }
+    }
+  }
+}
+
+// As the down projections of prefill have it, with small products among large ones.
+TEST_P(GatherTest, JobsWithARowOfTheirOwnHaveTheBitsOfTheProductAlone) {
+  const Layer layer(GetParam(), GetParam());
+  ThreadTeam alone(1);
+  ThreadTeam team(2);
+  Workspace workspace;
+  auto jobs = routed(8);
+  for (GatherJob& job : jobs) job.lhs = job.out;
+  const auto rows = static_cast<int>(jobs.size());
+  const auto x = Random(42).normal(jobs.size() * static_cast<std::size_t>(layer.inner));
+  std::vector<float> y(jobs.size() * static_cast<std::size_t>(layer.out));
+  for (const Isa* isa : supported_isas()) {
+    gather_matmul({*isa, team}, layer.down, x.data(), rows, jobs, y.data(), workspace);
+    for (const GatherJob& job : jobs) {
+      ASSERT_EQ(bits_of(row_of(y, job.out, layer.out)),
+                bits_of(product({*isa, alone}, layer.down[static_cast<std::size_t>(job.view)],
+                                row_of(x, job.lhs, layer.inner))))
+          << isa->name;
     }
   }
 }

@@ -69,6 +69,11 @@ TEST_P(PackingTest, ARowAloneGivesTheBitsOfTheSameRowInABatchOnAnyNumberOfThread
         EXPECT_EQ(bits_of(product({*isa, team, kind}, matrix.view(), x)), bits_of(one_by_one))
             << isa->name << ", " << threads << " threads";
       }
+      for (const int rows : {2, kTileInputs - 1, kTileInputs}) {
+        const auto y = product({*isa, alone_, kind}, matrix.view(), {x.begin(), x.begin() + rows * cols});
+        EXPECT_EQ(bits_of(y), bits_of({one_by_one.begin(), one_by_one.begin() + rows * kOut}))
+            << isa->name << ", " << rows << " rows";
+      }
     }
   }
 }
