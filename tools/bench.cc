@@ -50,8 +50,11 @@ Comparison comparison(const BenchOptions& options) {
   return {{{"", options.settings}}, true, ""};
 }
 
-/// Throws UsageError for files that only a single run writes.
-void refuse_files_of_a_run(const FlagValues& settings) {
+/// Throws UsageError for what only a single run prints or writes.
+void refuse_output_of_one_run(const FlagValues& settings) {
+  if (settings.contains("stats")) {
+    fail_usage("--stats: is of one run, and bench makes many; --json FILE writes the statistics of each");
+  }
   if (settings.contains("stats-json")) {
     fail_usage("--stats-json: is of one run, and bench makes many; --json FILE writes the statistics of each");
   }
@@ -75,7 +78,7 @@ int bench(const BenchOptions& options, const Environment& environment) {
   std::vector<Settings> settings;
   std::vector<BenchSeries> series;
   for (const BenchPoint& point : compared.points) {
-    refuse_files_of_a_run(point.settings);
+    refuse_output_of_one_run(point.settings);
     settings.push_back(resolve_settings(point.settings, environment));
     series.push_back({point.name, {}});
   }

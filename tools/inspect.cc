@@ -84,6 +84,7 @@ std::string here_text(const ModelChoice& choice, const model::RuntimeSettings& s
 }
 
 int inspect(const InspectOptions& options, const Environment& environment) {
+  refuse_output_of_a_run(options.settings, "inspect");
   const Settings settings = resolve_settings(options.settings, environment);
   const ModelChoice choice = find_model(options.model, environment, program_path());
   // All experts in slots is a plan that never fails for want of memory.

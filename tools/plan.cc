@@ -53,6 +53,7 @@ std::vector<model::SettingRecord> telling_records(const Settings& settings, cons
 }
 
 int plan(const PlanOptions& options, const Environment& environment) {
+  refuse_output_of_a_run(options.settings, "plan");
   Settings settings = resolve_settings(options.settings, environment);
   const ModelChoice choice = find_model(options.model, environment, program_path());
   if (!options.json.empty()) check_writable(options.json);

@@ -252,6 +252,13 @@ Settings resolve_settings(const FlagValues& flags, const Environment& environmen
   return std::move(draft.settings);
 }
 
+void refuse_output_of_a_run(const FlagValues& flags, std::string_view verb) {
+  for (const char* name : {"stats", "stats-json", "route-trace"}) {
+    if (flags.contains(name))
+      fail_usage("--{}: is of a run, and sluice {} runs nothing; give it to sluice run", name, verb);
+  }
+}
+
 void check_environment(const Environment& environment) {
   std::vector<std::string> names;
   for (const SettingRow& row : setting_table()) names.push_back(environment_name(row.name));

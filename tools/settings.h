@@ -60,6 +60,9 @@ using FlagValues = std::map<std::string, std::string, std::less<>>;
 /// for a value that cannot be used, naming the flag or variable it came from.
 Settings resolve_settings(const FlagValues& flags, const Environment& environment);
 
+/// Throws UsageError for flags that ask for what only a run prints or writes. `verb` runs nothing.
+void refuse_output_of_a_run(const FlagValues& flags, std::string_view verb);
+
 /// Throws UsageError for a variable that starts with SLUICE_ and is not in the table, suggesting the nearest: a
 /// misspelt variable would otherwise be ignored in silence.
 void check_environment(const Environment& environment);

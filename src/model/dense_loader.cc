@@ -39,6 +39,7 @@ Conversion fp8_to_bf16(const MatrixTensors& tensors, int rows, int cols, MatrixV
   conversion.format = kernels::to_string(tensors.format) + " as bf16";
   conversion.sources = {tensors.codes, tensors.scales};
   conversion.bytes = static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(code_row_bytes(format, cols));
+  conversion.weights = static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(cols);
   conversion.make = [stored = tensors.format, format, rows, cols, &target](std::span<const std::byte* const> sources,
                                                                            std::byte* out) {
     const MatrixView view = kernels::make_view(stored, rows, cols, sources[0], sources[1], nullptr);
@@ -96,6 +97,7 @@ void DenseLoader::request(const MatrixTensors& tensors, int rows, int cols, Matr
   for (const TensorInfo* tensor : {tensors.codes, tensors.scales, tensors.biases, tensors.bias}) {
     if (tensor != nullptr) keep(*tensor);
   }
+  requested_weights_ += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(cols);
   matrices_.push_back({tensors, rows, cols, &target});
 }
 
@@ -138,6 +140,7 @@ void DenseLoader::convolution(const ConvSpec& spec, int channels, std::span<cons
 
 void DenseLoader::convert(Conversion conversion) {
   requested_bytes_ += conversion.bytes;
+  requested_weights_ += conversion.weights;
   conversions_.push_back(std::move(conversion));
 }
 

@@ -26,7 +26,8 @@ using DenseProgress = std::function<void(std::uint64_t done, std::uint64_t total
 struct Conversion {
   std::string format;  // for people
   std::vector<const stream::TensorInfo*> sources;
-  std::uint64_t bytes = 0;  // of the result
+  std::uint64_t bytes = 0;    // of the result
+  std::uint64_t weights = 0;  // elements of its matrices
   /// Fills `out` [bytes] from the bytes of the sources and sets the views that refer to it.
   std::function<void(std::span<const std::byte* const> sources, std::byte* out)> make;
 };
@@ -53,6 +54,8 @@ class DenseLoader {
 
   /// Bytes of the weights asked for so far, as they are kept; tied ones count each time.
   std::uint64_t requested_bytes() const { return requested_bytes_; }
+  /// Elements of the matrices asked for so far: each is one multiplication for a token.
+  std::uint64_t requested_weights() const { return requested_weights_; }
 
   /// Bytes that load() will hold at once, read windows included.
   std::uint64_t memory_bytes() const;
@@ -102,6 +105,7 @@ class DenseLoader {
   std::vector<VectorTarget> vectors_;
   std::vector<Conversion> conversions_;
   std::uint64_t requested_bytes_ = 0;
+  std::uint64_t requested_weights_ = 0;
   Buffer arena_;                           // kept_ as stored
   std::vector<Buffer> converted_;          // results of conversions_
   std::deque<std::vector<float>> floats_;  // vectors as f32; a deque does not move its elements

@@ -98,6 +98,8 @@ void request_kv_b_split(const MlaSpec& spec, DenseLoader& loader, MatrixView& em
   Conversion conversion;
   conversion.format = kernels::to_string(stored);
   conversion.bytes = value.end;
+  conversion.weights = static_cast<std::uint64_t>(spec.heads) * static_cast<std::uint64_t>(head_rows) *
+                       static_cast<std::uint64_t>(spec.latent_dim);
   for (const auto* tensor : {tensors.codes, tensors.scales, tensors.biases}) {
     if (tensor != nullptr) conversion.sources.push_back(tensor);
   }

@@ -294,19 +294,16 @@ cache::ScheduleModel schedule_model(const ModelPlan& plan) {
 std::vector<PrefillLayer> prefill_layers(const ModelPlan& plan) {
   std::vector<PrefillLayer> layers;
   const cache::ScheduleModel schedule = schedule_model(plan);
-  for (const BlockSpec& block : plan.spec.blocks) {
-    const auto* moe = std::get_if<MoeSpec>(&block.operation);
+  for (std::size_t i = 0; i < plan.spec.blocks.size(); ++i) {
+    const auto* moe = std::get_if<MoeSpec>(&plan.spec.blocks[i].operation);
     if (moe == nullptr) continue;
     const ExpertLayout& layout = plan.experts[layers.size()];
-    const std::uint64_t matrices = layout.gate.rows > 0 ? 3 : 2;  // the shared expert has what the others have
     layers.push_back({.experts = moe->experts,
                       .top_k = moe->top_k,
                       .slots = std::min(plan.budget.slots_per_layer, moe->experts),
                       .read_bytes = schedule.layers[layers.size()].read_bytes,
                       .expert_weights = layout.weights(),
-                      .shared_weights = moe->shared ? matrices * static_cast<std::uint64_t>(moe->shared->width) *
-                                                          static_cast<std::uint64_t>(plan.spec.hidden)
-                                                    : 0});
+                      .shared_weights = plan.weights.blocks[i].shared_weights});
   }
   return layers;
 }

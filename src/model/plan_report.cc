@@ -31,12 +31,12 @@ cache::Budget budget_with_slots(const ModelPlan& plan, int slots) {
   return cache::plan_budget(request);
 }
 
-/// Slots if the process may use twice the bytes.
-int slots_with_double_memory(const ModelPlan& plan) {
+/// The budget if the process may use twice the bytes.
+cache::Budget budget_with_double_memory(const ModelPlan& plan) {
   cache::BudgetRequest request = plan.budget_request;
   request.cache_slots.reset();
   request.memory_limit = 2 * plan.budget.limit_bytes.value_or(plan.budget.total_bytes());
-  return cache::plan_budget(request).slots_per_layer;
+  return cache::plan_budget(request);
 }
 
 std::string percent(const DecodePrediction& decode) {
@@ -68,7 +68,28 @@ std::string head_text(const PlanReport& r) {
 /// What takes longest; "memory" alone could mean its size.
 std::string_view binding_text(std::string_view binding) { return binding == "memory" ? "memory speed" : binding; }
 
+std::string seconds_text(double seconds) { return fmt::format("{:.2g} s", seconds); }
+
 std::string milliseconds(double seconds) { return fmt::format("{:.3g} ms", 1e3 * seconds); }
+
+std::string prefill_text(const PlanReport& r) {
+  const PrefillPrediction& p = r.prefill;
+  if (r.moe_layers == 0) {
+    return "prefill    is not predicted: multiplication is measured with experts, and the model has none\n";
+  }
+  std::string text =
+      fmt::format("prefill    up to {:.1f} tok/s, bound by {}; {} tokens at once use {:.1f} experts of a layer, {}\n",
+                  p.tok_per_s, p.binding(), p.tokens, p.distinct_experts,
+                  p.bytes_read > 0 ? bytes_text(p.bytes_read) + " to read" : "and nothing is read");
+  if (p.bytes_read > 0) {
+    text +=
+        fmt::format("           of a chunk's time the disk needs {} and multiplication {}, {} of it while reading\n",
+                    seconds_text(p.disk_seconds), seconds_text(p.multiply_seconds), seconds_text(p.expert_seconds));
+  }
+  text += fmt::format("           while slots are empty up to {:.1f} tok/s, bound by {}, with {} to read\n",
+                      r.cold_prefill.tok_per_s, r.cold_prefill.binding(), bytes_text(r.cold_prefill.bytes_read));
+  return text + fmt::format("           chunk {}: {}\n", r.budget.chunk_tokens, to_string(r.chunk));
+}
 
 std::string speed_text(const PlanReport& r) {
   std::string text =
@@ -86,30 +107,28 @@ std::string speed_text(const PlanReport& r) {
   } else {
     text += "; all experts are in slots, and nothing is read\n";
   }
-  text += fmt::format("prefill    up to {:.1f} tok/s without computing, bound by {}", r.prefill.tok_per_s,
-                      binding_text(r.prefill.binding));
-  if (r.moe_layers > 0) {
-    text += fmt::format("; {} tokens at once use {:.1f} experts of a layer, {} to read", r.prefill.tokens,
-                        r.prefill.distinct_experts, bytes_text(r.prefill.bytes_read));
-    text += fmt::format("\n           chunk {}: {}", r.budget.chunk_tokens, to_string(r.chunk));
-  }
-  return text +
-         "\n           These are bounds, not promises. Decode: what the order of the layers allows if software costs\n"
-         "           nothing. Prefill: slots are empty at first; computing is left out and may take longer.\n";
+  return text + prefill_text(r) +
+         "           These are bounds, not promises: what the order of the layers allows if software costs nothing,\n"
+         "           and for prefill without attention to what is before a token.\n";
 }
 
-std::string gain_text(const PlanReport& r, std::string_view change, const DecodePrediction& then) {
-  std::string text = fmt::format("  {:<22}", change);
+double ratio(double then, double now) { return now > 0 ? then / now : 1; }
+
+std::string gain_text(const PlanReport& r, std::string_view change, const DecodePrediction& then,
+                      const PrefillPrediction& prefill) {
+  std::string text = fmt::format("  {:<22}decode ", change);
   if (then.slots_per_layer != r.decode.slots_per_layer) {
     text += fmt::format("{} slots per layer, {} hits, ", then.slots_per_layer, percent(then));
   }
-  return text + fmt::format("up to {:.1f} tok/s: {:.2f} times as fast\n", then.tok_per_s,
-                            r.decode.tok_per_s > 0 ? then.tok_per_s / r.decode.tok_per_s : 1);
+  text += fmt::format("up to {:.1f} tok/s: {:.2f} times as fast\n", then.tok_per_s,
+                      ratio(then.tok_per_s, r.decode.tok_per_s));
+  return text + fmt::format("  {:<22}prefill up to {:.1f} tok/s: {:.2f} times as fast\n", "", prefill.tok_per_s,
+                            ratio(prefill.tok_per_s, r.prefill.tok_per_s));
 }
 
 std::string gains_text(const PlanReport& r) {
-  return "\nwhat would help\n" + gain_text(r, "twice the RAM", r.double_memory) +
-         gain_text(r, "twice the disk speed", r.double_disk);
+  return "\nwhat would help\n" + gain_text(r, "twice the RAM", r.double_memory, r.double_memory_prefill) +
+         gain_text(r, "twice the disk speed", r.double_disk, r.double_disk_prefill);
 }
 
 std::string rows_text(const PlanReport& r) {
@@ -165,6 +184,18 @@ ordered_json decode_json(const DecodePrediction& decode) {
           {"binding", decode.binding()}};
 }
 
+ordered_json prefill_json(const PrefillPrediction& prefill) {
+  const bool known = prefill.tok_per_s > 0;
+  return {{"tokens", prefill.tokens},
+          {"distinct_experts_per_layer", prefill.distinct_experts},
+          {"bytes_read", prefill.bytes_read},
+          {"disk_seconds", prefill.disk_seconds},
+          {"multiply_seconds", prefill.multiply_seconds},
+          {"expert_multiply_seconds", prefill.expert_seconds},
+          {"tok_per_s", known ? ordered_json(prefill.tok_per_s) : ordered_json(nullptr)},
+          {"binding", known ? ordered_json(prefill.binding()) : ordered_json(nullptr)}};
+}
+
 }  // namespace
 
 PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const PlanRoutes& routes,
@@ -187,11 +218,16 @@ PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const Pla
   report.routes_origin = routes.origin;
   report.recall = planned_recall(plan);
   report.decode = predict_decode(sizes, rates, routes, slots, policy, report.recall);
-  report.prefill = predict_prefill(sizes, rates, routes, plan.budget.chunk_tokens);
+  const int chunk = plan.budget.chunk_tokens;
+  report.prefill = predict_prefill(sizes, rates, routes, chunk, slots);
+  report.cold_prefill = predict_prefill(sizes, rates, routes, chunk, 0);
   Rates faster = rates;
   faster.disk *= 2;
   report.double_disk = predict_decode(sizes, faster, routes, slots, policy, report.recall);
-  report.double_memory = predict_decode(sizes, rates, routes, slots_with_double_memory(plan), policy, report.recall);
+  report.double_disk_prefill = predict_prefill(sizes, faster, routes, chunk, slots);
+  const cache::Budget twice = budget_with_double_memory(plan);
+  report.double_memory = predict_decode(sizes, rates, routes, twice.slots_per_layer, policy, report.recall);
+  report.double_memory_prefill = predict_prefill(sizes, rates, routes, twice.chunk_tokens, twice.slots_per_layer);
   if (plan.experts.empty()) return report;
   for (const int count : slot_counts(plan)) {
     report.rows.push_back({.decode = predict_decode(sizes, rates, routes, count, policy, report.recall),
@@ -237,17 +273,16 @@ std::string plan_json(const PlanReport& r) {
   j["routing"] = r.routes_origin;
   j["lookahead_recall"] = r.recall;
   j["decode"] = decode_json(r.decode);
-  j["prefill"] = {{"tokens", r.prefill.tokens},
-                  {"distinct_experts_per_layer", r.prefill.distinct_experts},
-                  {"bytes_read", r.prefill.bytes_read},
-                  {"tok_per_s", r.prefill.tok_per_s > 0 ? ordered_json(r.prefill.tok_per_s) : ordered_json(nullptr)},
-                  {"binding", r.prefill.binding},
-                  {"chunk", r.budget.chunk_tokens},
-                  {"chunk_origin", to_string(r.chunk)},
-                  {"chunk_disk_seconds", r.chunk.cost.disk_seconds},
-                  {"chunk_multiply_seconds", r.chunk.cost.multiply_seconds}};
+  j["prefill"] = prefill_json(r.prefill);
+  j["prefill"]["chunk"] = r.budget.chunk_tokens;
+  j["prefill"]["chunk_origin"] = to_string(r.chunk);
+  j["prefill"]["chunk_disk_seconds"] = r.chunk.cost.disk_seconds;
+  j["prefill"]["chunk_multiply_seconds"] = r.chunk.cost.multiply_seconds;
+  j["cold_prefill"] = prefill_json(r.cold_prefill);
   j["double_memory"] = decode_json(r.double_memory);
+  j["double_memory"]["prefill"] = prefill_json(r.double_memory_prefill);
   j["double_disk"] = decode_json(r.double_disk);
+  j["double_disk"]["prefill"] = prefill_json(r.double_disk_prefill);
   j["slots"] = ordered_json::array();
   for (const PlanRow& row : r.rows) {
     ordered_json entry = decode_json(row.decode);

@@ -33,10 +33,13 @@ struct PlanReport {
   std::string routes_origin;
   double recall = 0;  // share of the misses that the speeds of decode assume to be guessed a layer ahead
   DecodePrediction decode;
-  PrefillPrediction prefill;
+  PrefillPrediction prefill;       // once the slots have filled
+  PrefillPrediction cold_prefill;  // while they are empty
   std::vector<PlanRow> rows;       // from a token's working set to all experts, ascending; empty for dense models
   DecodePrediction double_memory;  // with twice the bytes that the plan may use
-  DecodePrediction double_disk;    // with twice the disk's rate
+  PrefillPrediction double_memory_prefill;
+  DecodePrediction double_disk;  // with twice the disk's rate
+  PrefillPrediction double_disk_prefill;
   std::vector<SettingRecord> settings;
   std::vector<std::string> notices;  // "requested X, got Y because Z"
 };

@@ -38,6 +38,32 @@ std::size_t behind_warm_up(const cache::RouteLog& log, int steps) {
   return seen >= 2 * steps ? begin : 0;
 }
 
+struct UsedExperts {
+  double per_layer = 0;  // distinct ones, on average over layers
+  int tokens = 0;        // that used them
+  int top_k = 0;
+};
+
+/// By the first decode steps, up to `tokens`. The log has one at least.
+UsedExperts used_experts(const cache::RouteLog& log, int tokens) {
+  UsedExperts used;
+  const auto experts = static_cast<std::size_t>(log.experts());
+  std::vector<bool> seen(static_cast<std::size_t>(log.layers()) * experts);
+  std::optional<std::uint64_t> last;
+  for (std::size_t i = 0; i < log.size(); ++i) {
+    if (!decodes(log[i])) continue;
+    if (log[i].step != last) {
+      if (used.tokens == tokens) break;
+      ++used.tokens;
+      last = log[i].step;
+    }
+    used.top_k = static_cast<int>(log[i].ids.size());
+    for (const std::uint16_t id : log[i].ids) seen[static_cast<std::size_t>(log[i].layer) * experts + id] = true;
+  }
+  used.per_layer = static_cast<double>(std::count(seen.begin(), seen.end(), true)) / log.layers();
+  return used;
+}
+
 double per_second(double seconds, double count = 1) { return seconds > 0 ? count / seconds : 0; }
 
 }  // namespace
@@ -48,10 +74,17 @@ TokenSizes token_sizes(const ModelPlan& plan) {
                    .token_expert_bytes = plan.token_expert_bytes(),
                    .expert_bytes = 0,
                    .read_bytes = 0,
+                   .dense_weights = 0,
+                   .token_expert_weights = 0,
                    .schedule = schedule_model(plan)};
+  for (const BlockWeights& block : plan.weights.blocks) {
+    sizes.dense_weights += block.weights - block.shared_weights;
+    sizes.token_expert_weights += block.shared_weights;
+  }
   std::uint64_t experts = 0;
   for (const ExpertLayout& layout : plan.experts) {
     experts += static_cast<std::uint64_t>(layout.records.experts);
+    sizes.token_expert_weights += layout.weights() * static_cast<std::uint64_t>(layout.top_k);
     for (const cache::Slice& slice : layout.records.slices) {
       sizes.read_bytes += stream::window(slice.offset, slice.bytes).length;
     }
@@ -126,31 +159,23 @@ DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, con
 }
 
 PrefillPrediction predict_prefill(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes,
-                                  int chunk_tokens) {
+                                  int chunk_tokens, int slots) {
   PrefillPrediction result;
   result.tokens = chunk_tokens;
-  std::uint64_t distinct = 0;
   if (const cache::RouteLog& log = routes.log; log.layers() > 0) {
-    const auto experts = static_cast<std::size_t>(log.experts());
-    std::vector<bool> seen(static_cast<std::size_t>(log.layers()) * experts);
-    std::optional<std::uint64_t> last;
-    int tokens = 0;
-    for (std::size_t i = 0; i < log.size(); ++i) {
-      if (!decodes(log[i])) continue;
-      if (log[i].step != last && tokens++ == chunk_tokens) break;
-      last = log[i].step;
-      for (const std::uint16_t id : log[i].ids) seen[static_cast<std::size_t>(log[i].layer) * experts + id] = true;
-    }
-    result.tokens = std::min(tokens, chunk_tokens);
-    distinct = static_cast<std::uint64_t>(std::count(seen.begin(), seen.end(), true));
-    result.distinct_experts = static_cast<double>(distinct) / log.layers();
+    const UsedExperts used = used_experts(log, chunk_tokens);
+    const double experts = log.experts();
+    result.distinct_experts = std::min(experts, used.per_layer * used_share(log.experts(), used.top_k, chunk_tokens) /
+                                                    used_share(log.experts(), used.top_k, used.tokens));
+    const double missing = result.distinct_experts * std::max(0.0, 1 - slots / experts);
+    result.bytes_read = missing * log.layers() * static_cast<double>(sizes.read_bytes);
   }
-  result.bytes_read = static_cast<double>(distinct * sizes.read_bytes);
-  if (rates.memory <= 0 || (rates.disk <= 0 && distinct > 0)) return result;
-  const double memory_seconds = static_cast<double>(sizes.dense_bytes + distinct * sizes.expert_bytes) / rates.memory;
-  const double disk_seconds = distinct > 0 ? result.bytes_read / rates.disk : 0;
-  if (disk_seconds > memory_seconds) result.binding = "disk";
-  result.tok_per_s = per_second(std::max(disk_seconds, memory_seconds), result.tokens);
+  if (rates.multiply <= 0 || (rates.disk <= 0 && result.bytes_read > 0)) return result;
+  const double dense_seconds = chunk_tokens * static_cast<double>(sizes.dense_weights) / rates.multiply;
+  result.expert_seconds = chunk_tokens * static_cast<double>(sizes.token_expert_weights) / rates.multiply;
+  result.multiply_seconds = dense_seconds + result.expert_seconds;
+  if (result.bytes_read > 0) result.disk_seconds = result.bytes_read / rates.disk;
+  result.tok_per_s = per_second(dense_seconds + std::max(result.disk_seconds, result.expert_seconds), chunk_tokens);
   return result;
 }
 

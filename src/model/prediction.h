@@ -14,14 +14,16 @@
 
 namespace sluice::model {
 
-/// What a token touches and reads.
+/// What a token touches, reads and multiplies.
 struct TokenSizes {
-  std::uint64_t dense_bytes = 0;         // dense weights touched, the head included
-  std::uint64_t head_bytes = 0;          // of them
-  std::uint64_t token_expert_bytes = 0;  // experts touched, all layers
-  std::uint64_t expert_bytes = 0;        // of one expert, on average over layers; 0 for dense models
-  std::uint64_t read_bytes = 0;          // read for one missing expert, aligned windows included; likewise
-  cache::ScheduleModel schedule;         // the same layer by layer
+  std::uint64_t dense_bytes = 0;           // dense weights touched, the head included
+  std::uint64_t head_bytes = 0;            // of them
+  std::uint64_t token_expert_bytes = 0;    // experts touched, all layers
+  std::uint64_t expert_bytes = 0;          // of one expert, on average over layers; 0 for dense models
+  std::uint64_t read_bytes = 0;            // read for one missing expert, aligned windows included; likewise
+  std::uint64_t dense_weights = 0;         // multiplied with a token of a prompt: without head and shared experts
+  std::uint64_t token_expert_weights = 0;  // multiplied with a token in experts, routed and shared
+  cache::ScheduleModel schedule;           // the bytes layer by layer
 };
 
 TokenSizes token_sizes(const ModelPlan& plan);
@@ -62,17 +64,26 @@ double planned_recall(const ModelPlan& plan);
 DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes, int slots,
                                 const cache::PolicyEntry& policy, double recall);
 
-/// A prompt that finds its experts in no slot: each distinct expert of a chunk is read once. Computing is left out,
-/// though it is what takes most of a prefill on a fast disk.
+/// A chunk of a prompt. In each layer reads begin when the router has chosen, and only the experts are there to compute
+/// meanwhile; so a chunk takes what the dense products take, and then what the experts' products or their reads take,
+/// whichever is longer. Attention over earlier positions, recurrences and whatever is no product are left out.
 struct PrefillPrediction {
-  int tokens = 0;                       // of a chunk: as many as the routes have, if that is fewer
-  double distinct_experts = 0;          // per layer
-  double bytes_read = 0;                // per chunk
-  double tok_per_s = 0;                 // 0 unknown
-  std::string_view binding = "memory";  // "disk" or "memory"
+  int tokens = 0;               // of the chunk
+  double distinct_experts = 0;  // per layer
+  double bytes_read = 0;        // per chunk
+  double disk_seconds = 0;      // per chunk, if nothing but the disk took time
+  double multiply_seconds = 0;  // likewise
+  double expert_seconds = 0;    // of them, with experts: what reads may hide behind
+  double tok_per_s = 0;         // 0 unknown, as for dense models, with which multiplication is not measured
+
+  /// "disk" or "multiplication", whichever takes longer.
+  std::string_view binding() const { return disk_seconds > multiply_seconds ? "disk" : "multiplication"; }
 };
 
+/// Each distinct expert of the chunk that has no slot is read once; with 0 slots that is the first chunk of a prompt
+/// that finds nothing in memory. Which experts a chunk uses the routes tell; of one that is longer than they are, as
+/// many more as used_share() (prefill_chunk.h) grows.
 PrefillPrediction predict_prefill(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes,
-                                  int chunk_tokens);
+                                  int chunk_tokens, int slots);
 
 }  // namespace sluice::model

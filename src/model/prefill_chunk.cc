@@ -7,12 +7,16 @@
 
 namespace sluice::model {
 
+double used_share(int experts, int top_k, int tokens) {
+  return 1 - std::pow(1 - static_cast<double>(top_k) / experts, tokens);
+}
+
 PrefillCost prefill_cost(std::span<const PrefillLayer> layers, const PrefillRates& rates, int tokens) {
   double bytes = 0;
   double multiplications = 0;  // of one token
   for (const PrefillLayer& layer : layers) {
-    const double unused = std::pow(1 - static_cast<double>(layer.top_k) / layer.experts, tokens);  // share of experts
-    bytes += (1 - unused) * (layer.experts - layer.slots) * static_cast<double>(layer.read_bytes);
+    bytes += used_share(layer.experts, layer.top_k, tokens) * (layer.experts - layer.slots) *
+             static_cast<double>(layer.read_bytes);
     multiplications +=
         layer.top_k * static_cast<double>(layer.expert_weights) + static_cast<double>(layer.shared_weights);
   }

@@ -40,6 +40,10 @@ struct PrefillRates {
   double multiply = 0;  // multiplications per second; 0 unknown
 };
 
+/// The share of E experts that T tokens with k each use, 1 - (1 - k / E)^T on average: what routers without preferences
+/// would, and more than real ones do.
+double used_share(int experts, int top_k, int tokens);
+
 /// What the experts of a chunk take, all layers.
 struct PrefillCost {
   double disk_seconds = 0;
@@ -48,8 +52,7 @@ struct PrefillCost {
   bool hides_disk() const { return disk_seconds <= kMostDiskShare * multiply_seconds; }
 };
 
-/// Of E experts T tokens with k each use at most E (1 - (1 - k / E)^T) on average, which is what routers without
-/// preferences would; those that have slots are not read. Rates are known.
+/// Each layer reads used_share() of the experts that have no slot. Rates are known.
 PrefillCost prefill_cost(std::span<const PrefillLayer> layers, const PrefillRates& rates, int tokens);
 
 /// Why a chunk has the size it has.

@@ -117,10 +117,12 @@ class Requests {
       loader_.matrix(spec.latent_in, spec.latent_dim, hidden_, weights.latent_in);
       loader_.matrix(spec.latent_out, hidden_, spec.latent_dim, weights.latent_out);
     }
-    const std::uint64_t before_shared = loader_.requested_bytes();
+    const std::uint64_t before_bytes = loader_.requested_bytes();
+    const std::uint64_t before_weights = loader_.requested_weights();
     if (spec.shared) request(*spec.shared, weights.shared.emplace());
     if (!spec.shared_gate.path.empty()) loader_.matrix(spec.shared_gate, 1, hidden_, weights.shared_gate);
-    shared_bytes_ = loader_.requested_bytes() - before_shared;
+    shared_bytes_ = loader_.requested_bytes() - before_bytes;
+    shared_weights_ = loader_.requested_weights() - before_weights;
     if (spec.norms) {
       loader_.vector(spec.norms->router_in, hidden_, weights.router_in);
       loader_.vector(spec.norms->experts_in, hidden_, weights.experts_in);
@@ -131,6 +133,7 @@ class Requests {
   }
 
   std::uint64_t shared_bytes() const { return shared_bytes_; }
+  std::uint64_t shared_weights() const { return shared_weights_; }
 
  private:
   template <typename Weights, typename Spec>
@@ -153,6 +156,7 @@ class Requests {
   int states_ = 0;
   int moe_blocks_ = 0;
   std::uint64_t shared_bytes_ = 0;  // of the last MoE block
+  std::uint64_t shared_weights_ = 0;
 };
 
 }  // namespace
@@ -166,13 +170,17 @@ void request_weights(const ModelSpec& spec, DenseLoader& loader, ModelWeights& w
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
     const BlockSpec& block = spec.blocks[i];
     BlockWeights& target = weights.blocks[i];
-    const std::uint64_t before = loader.requested_bytes();
+    const std::uint64_t before_bytes = loader.requested_bytes();
+    const std::uint64_t before_weights = loader.requested_weights();
     loader.vector(block.norm, spec.hidden, target.norm);
     std::visit([&](const auto& operation) { requests(operation, target.operation); }, block.operation);
     if (block.post_norm) loader.vector(*block.post_norm, spec.hidden, target.post_norm);
     if (!block.output_scale.empty()) loader.vector({block.output_scale}, 1, target.output_scale);
-    target.bytes = loader.requested_bytes() - before;
-    if (std::holds_alternative<MoeSpec>(block.operation)) target.shared_bytes = requests.shared_bytes();
+    target.bytes = loader.requested_bytes() - before_bytes;
+    target.weights = loader.requested_weights() - before_weights;
+    if (!std::holds_alternative<MoeSpec>(block.operation)) continue;
+    target.shared_bytes = requests.shared_bytes();
+    target.shared_weights = requests.shared_weights();
   }
 }
 

@@ -84,9 +84,11 @@ using OperationWeights =
     std::variant<AttentionWeights, MlaWeights, DeltaNetWeights, KdaWeights, Mamba2Weights, MlpWeights, MoeWeights>;
 
 struct BlockWeights {
-  std::uint64_t bytes = 0;         // of everything dense in it
-  std::uint64_t shared_bytes = 0;  // of them, of the shared expert
-  std::span<const float> norm;     // [hidden]
+  std::uint64_t bytes = 0;           // of everything dense in it
+  std::uint64_t shared_bytes = 0;    // of them, of the shared expert
+  std::uint64_t weights = 0;         // elements of its dense matrices: each is one multiplication for a token
+  std::uint64_t shared_weights = 0;  // of them, of the shared expert
+  std::span<const float> norm;       // [hidden]
   OperationWeights operation;
   std::span<const float> post_norm;     // [hidden], or empty
   std::span<const float> output_scale;  // [1], or empty

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <variant>
 
 #include "base/error.h"
 
@@ -21,8 +22,9 @@ const std::filesystem::path kModels = std::filesystem::path(SLUICE_SOURCE_DIR) /
 
 const cache::PolicyEntry& lru() { return cache::eviction_policy("lru"); }
 
-Rates rates(double disk, double memory) {
+Rates rates(double disk, double memory, double multiply = 0) {
   Rates result;
+  result.multiply = multiply;
   result.disk = disk;
   result.memory = memory;
   return result;
@@ -43,6 +45,8 @@ const TokenSizes kSizes{.dense_bytes = 1000,
                         .token_expert_bytes = 200,
                         .expert_bytes = 200,
                         .read_bytes = 300,
+                        .dense_weights = 40,
+                        .token_expert_weights = 60,
                         .schedule = cache::even_schedule(1, 1000, 400, 200, 300)};
 
 TEST(PredictDecode, WithoutHitsEveryTokenWaitsForTheDisk) {
@@ -80,6 +84,8 @@ TEST(PredictDecode, GuessesStartReadsBeforeTheRouter) {
                          .token_expert_bytes = 400,
                          .expert_bytes = 200,
                          .read_bytes = 300,
+                         .dense_weights = 0,
+                         .token_expert_weights = 0,
                          .schedule = {.layers = {{.before_router_bytes = 100, .expert_bytes = 200, .read_bytes = 300},
                                                  {.before_router_bytes = 500, .expert_bytes = 200, .read_bytes = 300}},
                                       .after_bytes = 400}};
@@ -127,20 +133,91 @@ TEST(PredictDecode, UnknownRatesGiveNoSpeed) {
 }
 
 TEST(PredictPrefill, ReadsEachDistinctExpertOnce) {
-  const PrefillPrediction p = predict_prefill(kSizes, rates(100, 1000), in_turn(30), 10);
+  const Rates slow = rates(100, 0, 1000);
+  const PrefillPrediction p = predict_prefill(kSizes, slow, in_turn(30), 10, 0);
   EXPECT_EQ(p.tokens, 10);
-  EXPECT_EQ(p.distinct_experts, 3);
-  EXPECT_EQ(p.bytes_read, 900);
-  EXPECT_EQ(p.binding, "disk");
-  EXPECT_DOUBLE_EQ(p.tok_per_s, 10 / 9.0);
-  EXPECT_EQ(predict_prefill(kSizes, rates(100, 1000), in_turn(30), 2).distinct_experts, 2);
-  const PrefillPrediction fast = predict_prefill(kSizes, rates(1e6, 1000), in_turn(30), 10);
-  EXPECT_EQ(fast.binding, "memory");
-  EXPECT_DOUBLE_EQ(fast.tok_per_s, 10 / 1.6);
+  EXPECT_DOUBLE_EQ(p.distinct_experts, 3);
+  EXPECT_DOUBLE_EQ(p.bytes_read, 900);
+  EXPECT_DOUBLE_EQ(p.disk_seconds, 9);
+  EXPECT_DOUBLE_EQ(p.expert_seconds, 10 * 60 / 1000.0);
+  EXPECT_DOUBLE_EQ(p.multiply_seconds, 10 * (60 + 40) / 1000.0);
+  EXPECT_EQ(p.binding(), "disk");
+  EXPECT_DOUBLE_EQ(p.tok_per_s, 10 / (0.4 + 9)) << "nothing is read during the dense products";
+  EXPECT_DOUBLE_EQ(predict_prefill(kSizes, slow, in_turn(30), 2, 0).distinct_experts, 2);
+  EXPECT_DOUBLE_EQ(predict_prefill(kSizes, slow, in_turn(30), 10, 1).bytes_read, 900 * 3 / 4.0);
+  const PrefillPrediction fast = predict_prefill(kSizes, rates(1e6, 0, 1000), in_turn(30), 10, 0);
+  EXPECT_EQ(fast.binding(), "multiplication");
+  EXPECT_DOUBLE_EQ(fast.tok_per_s, 10 / 1.0);
 }
 
-TEST(PredictPrefill, AChunkIsNoLongerThanTheRoutes) {
-  EXPECT_EQ(predict_prefill(kSizes, rates(100, 1000), in_turn(30), 512).tokens, 30);
+TEST(PredictPrefill, AChunkThatIsLongerThanTheRoutesUsesMoreExperts) {
+  const PrefillPrediction two = predict_prefill(kSizes, rates(100, 0, 1000), in_turn(2), 2, 0);
+  const PrefillPrediction four = predict_prefill(kSizes, rates(100, 0, 1000), in_turn(2), 4, 0);
+  EXPECT_EQ(four.tokens, 4);
+  EXPECT_DOUBLE_EQ(two.distinct_experts, 2);
+  EXPECT_DOUBLE_EQ(four.distinct_experts, 2 * (1 - 81 / 256.0) / (1 - 9 / 16.0));  // (1 - 1/4)^tokens
+  EXPECT_EQ(predict_prefill(kSizes, rates(100, 0, 1000), in_turn(3), 1000, 0).distinct_experts, 4) << "all there are";
+}
+
+TEST(PredictPrefill, IsNeverFasterThanEitherAndNeverSlowerOnABetterMachine) {
+  for (const int slots : {0, 1, 3}) {
+    double before = 0;
+    for (double disk = 10; disk < 1e6; disk *= 2) {
+      const PrefillPrediction p = predict_prefill(kSizes, rates(disk, 0, 1000), in_turn(30), 16, slots);
+      EXPECT_LE(p.tok_per_s, 16 / p.disk_seconds);
+      EXPECT_LE(p.tok_per_s, 16 / p.multiply_seconds);
+      EXPECT_GE(p.tok_per_s, before) << disk;
+      EXPECT_GE(predict_prefill(kSizes, rates(disk, 0, 1000), in_turn(30), 16, slots + 1).tok_per_s, p.tok_per_s);
+      EXPECT_GT(predict_prefill(kSizes, rates(disk, 0, 2000), in_turn(30), 16, slots).tok_per_s, p.tok_per_s);
+      before = p.tok_per_s;
+    }
+  }
+}
+
+TEST(PredictPrefill, WithASlotForEveryExpertOnlyMultiplicationCounts) {
+  for (const double disk : {0.0, 1.0, 1e9}) {
+    const PrefillPrediction p = predict_prefill(kSizes, rates(disk, 0, 1000), in_turn(30), 16, 4);
+    EXPECT_EQ(p.bytes_read, 0);
+    EXPECT_EQ(p.disk_seconds, 0);
+    EXPECT_EQ(p.binding(), "multiplication");
+    EXPECT_DOUBLE_EQ(p.tok_per_s, 1000 / 100.0);
+  }
+}
+
+TEST(PredictPrefill, UnknownRatesGiveNoSpeed) {
+  EXPECT_EQ(predict_prefill(kSizes, rates(100, 100, 0), in_turn(30), 16, 2).tok_per_s, 0);
+  EXPECT_EQ(predict_prefill(kSizes, rates(0, 100, 100), in_turn(30), 16, 2).tok_per_s, 0);
+}
+
+TEST(TokenSizes, CountWhatATokenIsMultipliedWith) {
+  // Attention, a dense layer or experts with shared ones; with latents stored in one matrix or in two, in both formats.
+  for (const char* name : {"deepseek_v3-affine4-gs64", "qwen3_moe-affine4-gs64"}) {
+    const ModelPlan plan(kModels / name, {});
+    const TokenSizes sizes = token_sizes(plan);
+    std::uint64_t dense = 0;
+    std::uint64_t experts = 0;
+    for (const BlockSpec& block : plan.spec.blocks) {
+      const auto hidden = static_cast<std::uint64_t>(plan.spec.hidden);
+      const auto times = [](int a, int b) { return static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b); };
+      if (const auto* attention = std::get_if<AttentionSpec>(&block.operation)) {
+        dense += 2 * hidden * times(attention->heads + attention->kv_heads, attention->head_dim);
+      } else if (const auto* mla = std::get_if<MlaSpec>(&block.operation)) {
+        const int q_inputs = mla->q_latent_dim > 0 ? mla->q_latent_dim : plan.spec.hidden;
+        dense += hidden * static_cast<std::uint64_t>(mla->q_latent_dim + mla->latent_dim + mla->rope_dim);
+        dense += times(mla->heads * (mla->nope_dim + mla->rope_dim), q_inputs);
+        dense += times(mla->heads * (mla->nope_dim + mla->value_dim), mla->latent_dim);
+        dense += hidden * times(mla->heads, mla->value_dim);
+      } else if (const auto* mlp = std::get_if<MlpSpec>(&block.operation)) {
+        dense += 3 * hidden * static_cast<std::uint64_t>(mlp->width);
+      } else if (const auto* moe = std::get_if<MoeSpec>(&block.operation)) {
+        dense += hidden * static_cast<std::uint64_t>(moe->experts);
+        experts += 3 * hidden * times(moe->top_k, moe->width);
+        if (moe->shared) experts += 3 * hidden * static_cast<std::uint64_t>(moe->shared->width);
+      }
+    }
+    EXPECT_EQ(sizes.dense_weights, dense) << name;
+    EXPECT_EQ(sizes.token_expert_weights, experts) << name;
+  }
 }
 
 TEST(TokenSizes, CountWindowsOfReads) {

@@ -122,7 +122,7 @@ TEST(Bench, DoesNotCompareDifferentTexts) {
                                    HasSubstr("different tokens (prefill, cold: token 1 is ")));
 }
 
-TEST(Bench, RefusesTheFilesOfASingleRunBeforeMeasuring) {
+TEST(Bench, RefusesTheOutputOfASingleRunBeforeMeasuring) {
   const testing::ScratchDirectory scratch;
   const std::string file = (scratch / "file").string();
   const auto errors = [&](const std::vector<std::string>& flags) {
@@ -133,6 +133,7 @@ TEST(Bench, RefusesTheFilesOfASingleRunBeforeMeasuring) {
     EXPECT_EQ(result.output, "");
     return result.errors;
   };
+  EXPECT_THAT(errors({"--stats"}), AllOf(HasSubstr("--stats: "), HasSubstr("--json FILE")));
   EXPECT_THAT(errors({"--stats-json", file}), AllOf(HasSubstr("--stats-json: "), HasSubstr("--json FILE")));
   EXPECT_THAT(errors({"--route-trace", file}), AllOf(HasSubstr("--route-trace: "), HasSubstr("sluice run")));
   EXPECT_THAT(errors({"--ab", "", "stats-json=" + file}), HasSubstr("--stats-json: "));

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -38,7 +39,8 @@ TEST(Plan, SaysWhatARunOfTheEmbeddedModelWouldDo) {
   EXPECT_THAT(result.output,
               AllOf(ContainsRegex("disk +[0-9.]+ [MG]iB/s in reads of [0-9.]+ [KM]iB, [0-9]+ at once"),
                     ContainsRegex("memory +[0-9.]+ GiB/s with"), HasSubstr("in the manner of inkwell-44m"),
-                    ContainsRegex("decode +up to [0-9.]+ tok/s, bound by"), HasSubstr("without computing"),
+                    ContainsRegex("decode +up to [0-9.]+ tok/s, bound by"),
+                    ContainsRegex("prefill +up to [0-9.]+ tok/s, bound by"), HasSubstr("while slots are empty"),
                     ContainsRegex("12 +[0-9]+ MiB .*<- this plan"), HasSubstr("twice the disk speed"),
                     ContainsRegex("cache_slots +12 +embedded model")));
 
@@ -65,6 +67,39 @@ TEST(Plan, SaysWhatAPromptChunkIsAndWhy) {
   EXPECT_GT(plan["prefill"]["chunk_multiply_seconds"], 0);
   EXPECT_THAT(run_program({"plan"}).output, ContainsRegex("chunk [0-9]+: auto: the disk needs"));
   EXPECT_EQ(plan_of({"--prefill-chunk", "64"})["settings"]["prefill_chunk"]["origin"], "flag --prefill-chunk");
+}
+
+TEST(Plan, PredictsPrefillFromDiskAndMultiplication) {
+  const json plan = plan_of({"--cache-slots", "8", "--prefill-chunk", "64"});
+  for (const json* prefill : {&plan["prefill"], &plan["cold_prefill"], &plan["double_disk"]["prefill"]}) {
+    const auto seconds = [&](const char* name) { return (*prefill)[name].get<double>(); };
+    EXPECT_EQ((*prefill)["tokens"], 64);
+    EXPECT_GT(seconds("multiply_seconds"), seconds("expert_multiply_seconds"));
+    EXPECT_GT(seconds("expert_multiply_seconds"), 0);
+    const double bound = 64 / std::max(seconds("disk_seconds"), seconds("multiply_seconds"));
+    EXPECT_LE(seconds("tok_per_s"), bound * (1 + 1e-9));
+    const bool disk = seconds("disk_seconds") > seconds("multiply_seconds");
+    EXPECT_EQ((*prefill)["binding"], disk ? "disk" : "multiplication");
+  }
+  EXPECT_DOUBLE_EQ(plan["double_disk"]["prefill"]["disk_seconds"], plan["prefill"]["disk_seconds"].get<double>() / 2);
+  EXPECT_DOUBLE_EQ(plan["prefill"]["bytes_read"], plan["cold_prefill"]["bytes_read"].get<double>() * 24 / 32);
+  EXPECT_LT(plan["double_memory"]["prefill"]["bytes_read"], plan["prefill"]["bytes_read"]);
+  EXPECT_GE(plan["double_disk"]["prefill"]["tok_per_s"], plan["prefill"]["tok_per_s"]);
+}
+
+TEST(Plan, RefusesWhatOnlyARunWrites) {
+  const ScratchDirectory scratch;
+  const std::string file = (scratch / "file").string();
+  const std::vector<std::vector<std::string>> outputs{{"--stats"}, {"--stats-json", file}, {"--route-trace", file}};
+  for (const char* verb : {"plan", "inspect"}) {
+    for (const std::vector<std::string>& output : outputs) {
+      std::vector<std::string> arguments{verb, "-m", "/nowhere"};
+      arguments.insert(arguments.end(), output.begin(), output.end());
+      const ProgramResult result = run_program(arguments);
+      EXPECT_EQ(result.exit_code, 2);
+      EXPECT_THAT(result.errors, AllOf(HasSubstr(output.front() + ": "), HasSubstr(verb), HasSubstr("sluice run")));
+    }
+  }
 }
 
 TEST(Plan, MoreSlotsNeverPredictLess) {
@@ -123,7 +158,8 @@ TEST(Plan, ADenseModelHasNoSlots) {
   const ProgramResult result = run_program({"plan", "-m", SLUICE_SOURCE_DIR "/tests/data/models/qwen3-affine4-gs64"});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
   EXPECT_THAT(result.output,
-              AllOf(HasSubstr("every token touches all weights"), Not(HasSubstr("this plan")), Not(HasSubstr("hits"))));
+              AllOf(HasSubstr("every token touches all weights"), HasSubstr("prefill    is not predicted"),
+                    Not(HasSubstr("this plan")), Not(HasSubstr("hits"))));
 }
 
 TEST(Plan, WhatDoesNotFitIsSaidWithTheTable) {
