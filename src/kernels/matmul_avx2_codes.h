@@ -4,7 +4,7 @@
 // Included by matmul_avx2_int16.cc only.
 #pragma once
 
-#include "kernels/matmul_avx2.h"
+#include "kernels/matmul_avx2_bytes.h"
 
 namespace sluice::kernels {
 namespace {
@@ -52,28 +52,18 @@ struct Affine2Bytes : BytePacked {
   static constexpr int kPlanes = 4;
   static constexpr int kLargest = 3;
 
-  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
-    const __m256i mask = _mm256_set1_epi8(3);
-    planes[0] = _mm256_and_si256(chunk, mask);
-    for (int p = 1; p < kPlanes; ++p) planes[p] = _mm256_and_si256(_mm256_srli_epi16(chunk, p * kBits), mask);
-  }
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) { byte_planes<kBits>(chunk, planes); }
 };
 
-/// Twice the values of E2M1 codes, plus 12.
+/// Twice the values of E2M1 codes, plus the offset.
 struct Fp4Bytes : BytePacked {
   static constexpr bool kAffine = false;
-  static constexpr int kOffset = 12;
+  static constexpr int kOffset = kFp4Offset;
   static constexpr int kBits = 4;
   static constexpr int kPlanes = 2;
   static constexpr int kLargest = 24;
 
-  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
-    const __m256i values =
-        _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
-    const __m256i nibble = _mm256_set1_epi8(15);
-    planes[0] = _mm256_shuffle_epi8(values, _mm256_and_si256(chunk, nibble));
-    planes[1] = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(chunk, 4), nibble));
-  }
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) { fp4_planes(chunk, planes); }
 };
 
 /// Packings of bytes as signed words, for tiles. A chunk is 16 bytes.

@@ -2,7 +2,7 @@
 // struct per packing; a chunk is kPlanes vectors of 32 codes. Included by matmul_avx512_int16.cc only.
 #pragma once
 
-#include "kernels/matmul_avx2.h"
+#include "kernels/matmul_avx2_bytes.h"
 
 namespace sluice::kernels {
 namespace {
@@ -19,31 +19,17 @@ struct AffineBytes : BytePacked {
   static constexpr int kBits = kCodeBits;
   static constexpr int kPlanes = 8 / kBits;
 
-  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
-    if constexpr (kBits == 8) {
-      planes[0] = chunk;
-    } else {
-      const __m256i mask = _mm256_set1_epi8((1 << kBits) - 1);
-      planes[0] = _mm256_and_si256(chunk, mask);
-      for (int p = 1; p < kPlanes; ++p) planes[p] = _mm256_and_si256(_mm256_srli_epi16(chunk, p * kBits), mask);
-    }
-  }
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) { byte_planes<kBits>(chunk, planes); }
 };
 
-/// E2M1 codes become twice their value, plus 12.
+/// E2M1 codes become twice their value, plus the offset.
 struct Fp4Bytes : BytePacked {
   static constexpr bool kAffine = false;
-  static constexpr int kOffset = 12;
+  static constexpr int kOffset = kFp4Offset;
   static constexpr int kBits = 4;
   static constexpr int kPlanes = 2;
 
-  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) {
-    const __m256i values = _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,  //
-                                            12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
-    const __m256i nibble = _mm256_set1_epi8(15);
-    planes[0] = _mm256_shuffle_epi8(values, _mm256_and_si256(chunk, nibble));
-    planes[1] = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(chunk, 4), nibble));
-  }
+  static void unpack(__m256i chunk, __m256i (&planes)[kPlanes]) { fp4_planes(chunk, planes); }
 };
 
 /// 3, 5 and 6 bits: a chunk is 32 codes. One permutation brings the bytes of eight codes into a 64-bit lane, one
