@@ -140,9 +140,9 @@ class ExpertCache {
   bool wants_guess(Phase phase, int layer);
   /// Reads guessed experts of the next lookup of `layer` into staging, `guess` distinct and best first (those beyond
   /// Lookahead::kRanks that are not resident are ignored): as many as the disk is expected to have time for, and not
-  /// before all that a lease waits for have landed. That lookup, the next of this layer,
-  /// takes those it misses from there and drops the others. Never evicts, and changes neither residents nor lookup
-  /// counts. A guess replaces one that was not begun.
+  /// before all that a lease waits for has landed. That lookup, the next of this layer, takes those it misses from
+  /// there and drops the others. Never evicts, and changes neither residents nor lookup counts. A guess replaces one
+  /// that was not begun.
   void read_ahead(Phase phase, int layer, std::span<const int> guess);
   /// Waits until no read is under way, so that others may use the Reader. No lease is alive.
   void finish_reads();

@@ -37,7 +37,7 @@ class TraceRoutes {
   }
 
   void route(int layer, std::span<int> ids, std::span<float> weights) {
-    const std::size_t row = row_ahead(layer, 0);
+    const std::size_t row = next_row(layer);
     ++next_[static_cast<std::size_t>(layer)];
     std::copy(trace_.ids(row).begin(), trace_.ids(row).end(), ids.begin());
     const std::span<const float> recorded = trace_.weights(row);
@@ -48,10 +48,11 @@ class TraceRoutes {
     }
   }
 
-  void guess(int layer, int ahead, std::span<int> ids) const {
-    const auto route = trace_.ids(row_ahead(layer, ahead));
+  /// A guess at the row that route() is to give next.
+  void guess(int layer, std::span<int> ids) const {
+    const auto route = trace_.ids(next_row(layer));
     // Its own random numbers for each route, so that a guess depends on nothing but the route.
-    const std::uint64_t which = next_[static_cast<std::size_t>(layer)] + static_cast<std::uint64_t>(ahead);
+    const std::uint64_t which = next_[static_cast<std::size_t>(layer)];
     std::seed_seq seeds{seed_, seed_ >> 32, static_cast<std::uint64_t>(layer), which, which >> 32};
     std::mt19937_64 random(seeds);
     std::bernoulli_distribution keep(recall_);
@@ -69,9 +70,9 @@ class TraceRoutes {
   }
 
  private:
-  std::size_t row_ahead(int layer, int ahead) const {
+  std::size_t next_row(int layer) const {
     const std::vector<std::size_t>& rows = rows_[static_cast<std::size_t>(layer)];
-    return rows[(next_[static_cast<std::size_t>(layer)] + static_cast<std::size_t>(ahead)) % rows.size()];
+    return rows[next_[static_cast<std::size_t>(layer)] % rows.size()];
   }
 
   RouteTrace trace_;
@@ -82,12 +83,20 @@ class TraceRoutes {
   std::vector<std::size_t> next_;               // [layers]
 };
 
+/// A route and a guess at it.
+struct DrawnRow {
+  std::vector<int> ids;        // [top_k]
+  std::vector<float> weights;  // [top_k]
+  std::vector<int> guess;      // [top_k]
+};
+
+/// Fills the next row of a layer.
+using DrawRow = std::function<void(int layer, DrawnRow& row)>;
+
 /// Routes and guesses at them, drawn before they are asked for or when they are.
 class DrawnRoutes {
  public:
-  /// `route` and `guess` are asked for each row of a layer once, in order, the guess first.
-  DrawnRoutes(RouteOverride route, GuessOverride guess, const RouteShape& shape)
-      : route_(std::move(route)), guess_(std::move(guess)), shape_(shape) {
+  DrawnRoutes(DrawRow draw_row, const RouteShape& shape) : draw_row_(std::move(draw_row)), shape_(shape) {
     rows_.resize(static_cast<std::size_t>(shape.layers));
   }
 
@@ -97,7 +106,7 @@ class DrawnRoutes {
 
   void route(int layer, std::span<int> ids, std::span<float> weights) {
     draw(layer, 1);
-    std::deque<Row>& rows = rows_[static_cast<std::size_t>(layer)];
+    std::deque<DrawnRow>& rows = rows_[static_cast<std::size_t>(layer)];
     std::copy(rows.front().ids.begin(), rows.front().ids.end(), ids.begin());
     std::copy(rows.front().weights.begin(), rows.front().weights.end(), weights.begin());
     rows.pop_front();
@@ -111,32 +120,23 @@ class DrawnRoutes {
   }
 
  private:
-  struct Row {
-    std::vector<int> ids;        // [top_k]
-    std::vector<float> weights;  // [top_k]
-    std::vector<int> guess;      // [top_k]
-  };
-
   /// Until there are `count` rows of the layer.
   void draw(int layer, std::size_t count) {
-    std::deque<Row>& rows = rows_[static_cast<std::size_t>(layer)];
+    std::deque<DrawnRow>& rows = rows_[static_cast<std::size_t>(layer)];
     const auto k = static_cast<std::size_t>(shape_.top_k);
     while (rows.size() < count) {
-      Row row{std::vector<int>(k), std::vector<float>(k), std::vector<int>(k)};
-      guess_(layer, 0, row.guess);
-      route_(layer, 0, row.ids, row.weights);
-      rows.push_back(std::move(row));
+      rows.push_back({std::vector<int>(k), std::vector<float>(k), std::vector<int>(k)});
+      draw_row_(layer, rows.back());
     }
   }
 
-  RouteOverride route_;
-  GuessOverride guess_;
+  DrawRow draw_row_;
   RouteShape shape_;
-  std::vector<std::deque<Row>> rows_;  // [layers] to come
+  std::vector<std::deque<DrawnRow>> rows_;  // [layers] to come
 };
 
-RouteSource drawn(RouteOverride route, GuessOverride guess, const RouteShape& shape) {
-  const auto routes = std::make_shared<DrawnRoutes>(std::move(route), std::move(guess), shape);
+RouteSource drawn(DrawRow draw_row, const RouteShape& shape) {
+  const auto routes = std::make_shared<DrawnRoutes>(std::move(draw_row), shape);
   return {
       [routes](int layer, int, std::span<int> ids, std::span<float> weights) { routes->route(layer, ids, weights); },
       [routes](int layer, int row, std::span<int> ids) { routes->guess(layer, row, ids); },
@@ -149,18 +149,21 @@ RouteSource generated_routes(const RoutingProfile& profile, const RouteShape& sh
                              double recall) {
   const auto generator = std::make_shared<RouteGenerator>(profile, shape.layers, shape.experts, shape.top_k, seed);
   const float noise = guess_noise(*generator, recall);
-  return drawn([generator](int layer, int, std::span<int> ids,
-                           std::span<float> weights) { generator->route(layer, ids, weights); },
-               [generator, noise](int layer, int row, std::span<int> ids) { generator->guess(layer, row, noise, ids); },
-               shape);
+  const auto next = [generator, noise](int layer, DrawnRow& row) {
+    generator->guess(layer, 0, noise, row.guess);
+    generator->route(layer, row.ids, row.weights);
+  };
+  return drawn(next, shape);
 }
 
 RouteSource recorded_routes(RouteTrace trace, const std::string& file, const RouteShape& shape, std::uint64_t seed,
                             double recall) {
   const auto routes = std::make_shared<TraceRoutes>(std::move(trace), file, shape, seed, recall);
-  return drawn(
-      [routes](int layer, int, std::span<int> ids, std::span<float> weights) { routes->route(layer, ids, weights); },
-      [routes](int layer, int row, std::span<int> ids) { routes->guess(layer, row, ids); }, shape);
+  const auto next = [routes](int layer, DrawnRow& row) {
+    routes->guess(layer, row.guess);
+    routes->route(layer, row.ids, row.weights);
+  };
+  return drawn(next, shape);
 }
 
 RouteSource counted(RouteSource source, const RouteShape& shape, GuessCounts& counts) {
