@@ -38,7 +38,7 @@ TEST(Plan, SaysWhatARunOfTheEmbeddedModelWouldDo) {
   EXPECT_EQ(result.errors, "");
   EXPECT_THAT(result.output,
               AllOf(ContainsRegex("disk +[0-9.]+ [MG]iB/s in reads of [0-9.]+ [KM]iB, [0-9]+ at once"),
-                    ContainsRegex("memory +[0-9.]+ GiB/s with"), HasSubstr("in the manner of inkwell-44m"),
+                    ContainsRegex("memory +[0-9.]+ [MG]iB/s with"), HasSubstr("in the manner of inkwell-44m"),
                     ContainsRegex("decode +up to [0-9.]+ tok/s, bound by"),
                     ContainsRegex("prefill +up to [0-9.]+ tok/s, bound by"), HasSubstr("while slots are empty"),
                     ContainsRegex("12 +[0-9]+ MiB .*<- this plan"), HasSubstr("twice the disk speed"),
