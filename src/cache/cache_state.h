@@ -18,6 +18,7 @@ namespace sluice::cache {
 struct ExpertCache::State {
   struct Layer {
     LayerExperts experts;
+    std::vector<int> file_order;  // [parts] see part_reads.h
     LayerSlots slots;
     const SlotLayout* layout;              // of its size class
     std::vector<std::byte*> memory;        // [slots] where each slot lies in the arena
@@ -47,10 +48,6 @@ struct ExpertCache::State {
   /// Appends the reads that fill `slot` of a layer with the expert it was claimed for, and points its parts there.
   /// Returns the bytes requested.
   std::uint64_t append_reads(int layer, int slot);
-  /// Appends the reads of an expert into `memory`, all with `tag`, and sets where its parts will be, [parts]. Returns
-  /// the bytes requested.
-  std::uint64_t append_reads(const Layer& of, int expert, std::byte* memory, std::uint64_t tag,
-                             const std::byte** parts);
   /// Reads from the guess what is worth it, once nothing is in flight or waits.
   void start_guess();
   /// Submits the appended reads.

@@ -115,17 +115,17 @@ ExpertCache::State::State(std::vector<LayerExperts> layer_experts, const CacheOp
     const SlotArena& arena = arenas[place.size_class];
     const int experts = layer_experts[i].experts;
     Layer layer{.experts = std::move(layer_experts[i]),
+                .file_order = {},
                 .slots = LayerSlots(experts, place.slots, policy),
                 .layout = &arena.layout(),
                 .memory = {},
                 .parts = {}};
+    layer.file_order = file_order(layer.experts);
     const auto slots = static_cast<std::size_t>(place.slots);
     layer.memory.reserve(slots);
     for (int slot = 0; slot < place.slots; ++slot) layer.memory.push_back(arena.slot(place.first_slot + slot));
     layer.parts.resize(slots * static_cast<std::size_t>(layer.experts.parts));
-    std::size_t reads_per_expert = 0;
-    for (const std::uint64_t bytes : layer.layout->part_bytes) reads_per_expert += max_part_reads(bytes);
-    most_reads = std::max(most_reads, slots * reads_per_expert);
+    most_reads = std::max(most_reads, slots * max_expert_reads(layer.experts));
     most_experts = std::max(most_experts, static_cast<std::size_t>(experts));
     layers.push_back(std::move(layer));
   }
@@ -153,21 +153,10 @@ bool ExpertCache::State::count_decode_step(std::uint64_t step) {
 std::uint64_t ExpertCache::State::append_reads(int layer_index, int slot) {
   Layer& of = layer(layer_index);
   const std::size_t first_read = reads.size();
-  const std::uint64_t bytes = append_reads(of, of.slots.slot(slot).expert, of.memory[static_cast<std::size_t>(slot)],
-                                           tag_of(layer_index, slot), of.parts_of(slot));
+  const std::uint64_t bytes = append_expert_reads(of.experts, of.file_order, of.slots.slot(slot).expert,
+                                                  of.memory[static_cast<std::size_t>(slot)], tag_of(layer_index, slot),
+                                                  of.parts_of(slot), reads);
   of.slots.expect_reads(slot, static_cast<int>(reads.size() - first_read));
-  return bytes;
-}
-
-std::uint64_t ExpertCache::State::append_reads(const Layer& of, int expert, std::byte* memory, std::uint64_t tag,
-                                               const std::byte** parts) {
-  const std::size_t first_read = reads.size();
-  for (int part = 0; part < of.experts.parts; ++part) {
-    std::byte* region = memory + of.layout->part_offset[static_cast<std::size_t>(part)];
-    parts[part] = region + append_part_reads(of.experts.slice(expert, part), region, tag, reads);
-  }
-  std::uint64_t bytes = 0;
-  for (std::size_t i = first_read; i < reads.size(); ++i) bytes += reads[i].length;
   return bytes;
 }
 
@@ -257,7 +246,8 @@ void ExpertCache::State::start_guess() {
     if (index == Staging::kNone) break;
     StagedExpert& place = staging.place(index);
     const std::size_t first_read = reads.size();
-    const std::uint64_t bytes = append_reads(of, expert, place.memory, tag_of(kStaging, index), place.parts.data());
+    const std::uint64_t bytes = append_expert_reads(of.experts, of.file_order, expert, place.memory,
+                                                    tag_of(kStaging, index), place.parts.data(), reads);
     staging.stage(index, guessed_layer, expert, static_cast<int>(reads.size() - first_read), bytes);
     ++counts.reads;
     counts.bytes_read += bytes;

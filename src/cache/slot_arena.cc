@@ -1,26 +1,17 @@
 #include "cache/slot_arena.h"
 
-#include "base/units.h"
 #include "cache/expert_cache.h"
+#include "cache/part_reads.h"
 
 namespace sluice::cache {
-namespace {
-
-// A window starts at most kIoAlignment - 1 bytes before its slice, so it can be one unit longer than the rounded
-// slice; the second unit is the slack behind it.
-constexpr std::uint64_t kWindowSlack = 2 * kIoAlignment;
-
-}  // namespace
 
 SlotLayout::SlotLayout(const LayerExperts& layer) {
   part_bytes.reserve(static_cast<std::size_t>(layer.parts));
-  part_offset.reserve(static_cast<std::size_t>(layer.parts));
   for (int part = 0; part < layer.parts; ++part) {
     const std::uint64_t bytes = layer.slice(0, part).bytes;
     part_bytes.push_back(bytes);
-    part_offset.push_back(capacity);
     expert_bytes += bytes;
-    capacity += round_up(bytes, kIoAlignment) + kWindowSlack;
+    capacity += part_room(bytes);
   }
 }
 

@@ -10,16 +10,14 @@
 
 namespace sluice::cache {
 
-/// How the parts of one expert lie in a slot. Every part has a region of its own that takes the aligned read window
-/// around the slice wherever the slice starts in the file, and leaves at least 4 KiB behind it: readers of packed
-/// weights may look a few bytes past the end of a part.
+/// What a slot has to hold: one expert, wherever its parts lie in the files (part_reads.h says where they come to lie
+/// in the slot).
 struct SlotLayout {
   explicit SlotLayout(const LayerExperts& layer);
 
-  std::vector<std::uint64_t> part_bytes;   // [parts] bytes of the slice
-  std::vector<std::uint64_t> part_offset;  // [parts] where the region starts in the slot; multiples of kIoAlignment
-  std::uint64_t expert_bytes = 0;          // of all parts together
-  std::uint64_t capacity = 0;              // bytes of one slot; a multiple of kIoAlignment
+  std::vector<std::uint64_t> part_bytes;  // [parts] bytes of the slice
+  std::uint64_t expert_bytes = 0;         // of all parts together
+  std::uint64_t capacity = 0;             // bytes of one slot; a multiple of kIoAlignment
 };
 
 /// The slots of all layers of one size class, side by side in one block of memory that is touched when it is made.

@@ -6,10 +6,10 @@
 #include "base/error.h"
 #include "cache/available_memory.h"
 #include "cache/expert_cache.h"
+#include "cache/part_reads.h"
 #include "model/families/family.h"
 #include "model/layers/layers.h"
 #include "stream/mapped_files.h"
-#include "stream/reader.h"
 
 namespace sluice::model {
 namespace {
@@ -278,12 +278,10 @@ cache::ScheduleModel schedule_model(const ModelPlan& plan) {
     dense += block.bytes;
     if (!std::holds_alternative<MoeSpec>(plan.spec.blocks[i].operation)) continue;
     const ExpertLayout& layout = plan.experts[schedule.layers.size()];
-    std::uint64_t read = 0;
-    for (const cache::Slice& slice : layout.records.slices) read += stream::window(slice.offset, slice.bytes).length;
     schedule.layers.push_back({.before_router_bytes = dense - block.shared_bytes,
                                .shared_bytes = block.shared_bytes,
                                .expert_bytes = layout.expert_bytes(),
-                               .read_bytes = read / static_cast<std::uint64_t>(layout.records.experts)});
+                               .read_bytes = cache::mean_read_bytes(layout.records)});
     dense = 0;
   }
   schedule.after_bytes =

@@ -11,7 +11,6 @@
 #include "model/routes/nearest_profile.h"
 #include "model/routes/parse_trace.h"
 #include "model/routes/route_source.h"
-#include "stream/reader.h"
 
 namespace sluice::model {
 namespace {
@@ -82,12 +81,12 @@ TokenSizes token_sizes(const ModelPlan& plan) {
     sizes.token_expert_weights += block.shared_weights;
   }
   std::uint64_t experts = 0;
-  for (const ExpertLayout& layout : plan.experts) {
-    experts += static_cast<std::uint64_t>(layout.records.experts);
+  for (std::size_t layer = 0; layer < plan.experts.size(); ++layer) {
+    const ExpertLayout& layout = plan.experts[layer];
+    const auto of_layer = static_cast<std::uint64_t>(layout.records.experts);
+    experts += of_layer;
     sizes.token_expert_weights += layout.weights() * static_cast<std::uint64_t>(layout.top_k);
-    for (const cache::Slice& slice : layout.records.slices) {
-      sizes.read_bytes += stream::window(slice.offset, slice.bytes).length;
-    }
+    sizes.read_bytes += sizes.schedule.layers[layer].read_bytes * of_layer;
   }
   if (experts == 0) return sizes;
   sizes.expert_bytes = plan.expert_bytes() / experts;

@@ -370,8 +370,8 @@ TEST(ExpertCache, ReadsARealFileThroughEveryEngine) {
   }
 }
 
-TEST(ExpertCache, LongPartsAreReadInPieces) {
-  ExpertFile file({{3, {3 * kMiB + 5, 100}}});
+/// Looks up experts 1 and 2 of layer 0 and returns how many reads the device saw.
+std::size_t reads_of_two(ExpertFile& file) {
   stream::Reader reader = file.reader(1);
   ExpertCache cache(file.layers(), {.slots_per_layer = 2}, reader);
   Lease lease = cache.acquire(0, std::vector{1, 2}, Phase::decode, 1);
@@ -381,7 +381,17 @@ TEST(ExpertCache, LongPartsAreReadInPieces) {
     seen += batch.size();
   }
   EXPECT_EQ(seen, 2u);
-  EXPECT_EQ(file.device().log.size(), 2u * (4 + 1));
+  return file.device().log.size();
+}
+
+TEST(ExpertCache, LongPartsAreReadInPieces) {
+  ExpertFile file({{3, {3 * kMiB + 5, 5000}}});
+  EXPECT_EQ(reads_of_two(file), 2u * (4 + 1));
+}
+
+TEST(ExpertCache, PartsSideBySideAreReadTogether) {
+  ExpertFile file({{3, {5000, 313, 4096, 313}}}, ExpertFile::Order::by_expert);
+  EXPECT_EQ(reads_of_two(file), 2u);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // A scripted device with random bytes that hold the experts of several layers, as a checkpoint does: part by part,
-// experts stacked, nothing aligned.
+// experts stacked, nothing aligned; or expert by expert, parts side by side.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -23,13 +23,20 @@ class ExpertFile {
     std::vector<std::uint64_t> part_bytes;
   };
 
-  explicit ExpertFile(const std::vector<LayerShape>& shapes) {
+  enum class Order { stacked, by_expert };
+
+  explicit ExpertFile(const std::vector<LayerShape>& shapes, Order order = Order::stacked) {
     std::uint64_t offset = 1237;  // as if behind a header of odd length
     for (const LayerShape& shape : shapes) {
       LayerExperts layer{.experts = shape.experts, .parts = static_cast<int>(shape.part_bytes.size()), .slices = {}};
       for (int expert = 0; expert < shape.experts; ++expert) {
         std::uint64_t tensor = offset;
         for (const std::uint64_t bytes : shape.part_bytes) {
+          if (order == Order::by_expert) {
+            layer.slices.push_back({0, offset, bytes});
+            offset += bytes;
+            continue;
+          }
           layer.slices.push_back({0, tensor + static_cast<std::uint64_t>(expert) * bytes, bytes});
           tensor += static_cast<std::uint64_t>(shape.experts) * bytes + 3;
         }
