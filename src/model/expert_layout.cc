@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "base/error.h"
@@ -28,6 +29,48 @@ std::string numbered(std::string path, int expert) {
   return path;
 }
 
+/// "a.b" -> "a.{}.b"
+std::string with_number(const std::string& path) {
+  const auto dot = path.rfind('.');
+  return dot == std::string::npos ? fmt::format("{}.{}", kNumber, path)
+                                  : fmt::format("{}.{}{}", path.substr(0, dot), kNumber, path.substr(dot));
+}
+
+/// The names of stacked experts where they lie one by one.
+ExpertNames one_by_one(const MoeSpec& spec, const ExpertNames& stack) {
+  for (const ExpertNames& names : spec.names) {
+    if (!is_stacked(names.down) && names.gate_up.empty() == stack.gate_up.empty()) return names;
+  }
+  ExpertNames names = stack;
+  for (std::string* path : {&names.gate, &names.up, &names.down, &names.gate_up}) {
+    if (!path->empty()) *path = with_number(*path);
+  }
+  return names;
+}
+
+/// A layout that a checkpoint may have.
+struct Layout {
+  ExpertNames names;
+  ExpertNames single;   // one by one
+  ExpertNames formats;  // what a config calls the matrices
+};
+
+/// All layouts, the spec's first.
+std::vector<Layout> layouts_of(const MoeSpec& spec) {
+  std::vector<Layout> layouts;
+  for (const ExpertNames& names : spec.names) {
+    ExpertNames formats = spec.names.front();
+    formats.gate_up = names.gate_up;
+    layouts.push_back({names, is_stacked(names.down) ? one_by_one(spec, names) : names, std::move(formats)});
+  }
+  const std::size_t known = layouts.size();
+  for (std::size_t i = 0; i < known; ++i) {
+    if (is_stacked(layouts[i].names.down))
+      layouts.push_back({layouts[i].single, layouts[i].single, layouts[i].formats});
+  }
+  return layouts;
+}
+
 /// Expert e of a stacked tensor [E, ...] is the contiguous e-th of E equal ranges.
 PartSlices split_stack(const TensorInfo& tensor, int experts) {
   PartSlices slices;
@@ -41,11 +84,14 @@ PartSlices split_stack(const TensorInfo& tensor, int experts) {
 /// Collects the parts of a layer's experts, projection by projection.
 class Collector {
  public:
-  Collector(const stream::Checkpoint& checkpoint, const Quantization& quantization, const MoeSpec& spec)
-      : checkpoint_(checkpoint), quantization_(quantization), spec_(spec) {}
+  Collector(const stream::Checkpoint& checkpoint, const Quantization& quantization, const MoeSpec& spec,
+            const Layout& layout)
+      : checkpoint_(checkpoint), quantization_(quantization), spec_(spec), layout_(layout) {}
 
-  /// The matrix `path` of every expert. `format_path`: as MLX configs name it.
-  ExpertProjection add(const std::string& path, const std::string& format_path, int rows, int cols) {
+  /// The matrix that every expert has under `name`.
+  ExpertProjection add(std::string ExpertNames::*name, int rows, int cols) {
+    const std::string& path = layout_.names.*name;
+    const std::string& format_path = layout_.formats.*name;
     std::vector<MatrixTensors> tensors;
     const int stack = is_stacked(path) ? spec_.experts : 0;
     for (int e = 0; e < (stack > 0 ? 1 : spec_.experts); ++e) {
@@ -59,43 +105,54 @@ class Collector {
       }
     }
     ExpertProjection projection{.format = tensors.front().format, .rows = rows, .cols = cols, .stored_rows = rows};
-    projection.codes = add_part(tensors, &MatrixTensors::codes);
-    projection.scales = add_part(tensors, &MatrixTensors::scales);
-    projection.biases = add_part(tensors, &MatrixTensors::biases);
-    projection.bias = add_part(tensors, &MatrixTensors::bias);
+    projection.codes = add_part(tensors, &MatrixTensors::codes, name);
+    projection.scales = add_part(tensors, &MatrixTensors::scales, name);
+    projection.biases = add_part(tensors, &MatrixTensors::biases, name);
+    projection.bias = add_part(tensors, &MatrixTensors::bias, name);
     if (spec_.bias) projection.bias_type = tensors.front().bias->dtype;
     return projection;
   }
 
+  std::vector<PartTensor> take_part_tensors() { return std::move(part_tensors_); }
+
   cache::LayerExperts records() const {
     cache::LayerExperts records;
     records.experts = spec_.experts;
-    records.parts = static_cast<int>(parts_.size());
+    records.parts = static_cast<int>(slices_.size());
     for (int e = 0; e < spec_.experts; ++e) {
-      for (const PartSlices& part : parts_) records.slices.push_back(part[static_cast<std::size_t>(e)]);
+      for (const PartSlices& part : slices_) records.slices.push_back(part[static_cast<std::size_t>(e)]);
     }
     return records;
   }
 
  private:
   /// `tensors` holds either one stack or one entry per expert. Gives the index of the part, -1 if there is none.
-  int add_part(const std::vector<MatrixTensors>& tensors, const TensorInfo* MatrixTensors::*which) {
+  int add_part(const std::vector<MatrixTensors>& tensors, const TensorInfo* MatrixTensors::*which,
+               std::string ExpertNames::*name) {
     if (tensors.front().*which == nullptr) return -1;
-    if (tensors.size() == 1) {
-      parts_.push_back(split_stack(*(tensors.front().*which), spec_.experts));
+    const TensorInfo& first = *(tensors.front().*which);
+    const std::string& path = layout_.names.*name;
+    const bool stacked = is_stacked(path);
+    part_tensors_.push_back({layout_.single.*name + first.name.substr(numbered(path, 0).size()),
+                             first.dtype,
+                             {first.shape.begin() + (stacked ? 1 : 0), first.shape.end()}});
+    if (stacked) {
+      slices_.push_back(split_stack(first, spec_.experts));
     } else {
-      PartSlices& slices = parts_.emplace_back();
+      PartSlices& slices = slices_.emplace_back();
       for (const MatrixTensors& one : tensors) {
         slices.push_back({(one.*which)->file, (one.*which)->offset, (one.*which)->bytes});
       }
     }
-    return static_cast<int>(parts_.size()) - 1;
+    return static_cast<int>(slices_.size()) - 1;
   }
 
   const stream::Checkpoint& checkpoint_;
   const Quantization& quantization_;
   const MoeSpec& spec_;
-  std::vector<PartSlices> parts_;
+  const Layout& layout_;
+  std::vector<PartTensor> part_tensors_;
+  std::vector<PartSlices> slices_;  // [parts]
 };
 
 MatrixView view_of(const ExpertProjection& p, std::span<const std::byte* const> parts) {
@@ -115,16 +172,18 @@ MatrixView view_of(const ExpertProjection& p, std::span<const std::byte* const> 
   return view;
 }
 
-const ExpertNames& present_layout(const stream::Checkpoint& checkpoint, const MoeSpec& spec) {
-  const auto present = std::find_if(spec.names.begin(), spec.names.end(), [&](const ExpertNames& names) {
-    return has_matrix(checkpoint, numbered(names.gate_up.empty() ? names.up : names.gate_up, 0));
-  });
-  if (present != spec.names.end()) return *present;
+Layout present_layout(const stream::Checkpoint& checkpoint, const MoeSpec& spec) {
+  for (Layout& layout : layouts_of(spec)) {
+    const std::string& path = layout.names.gate_up.empty() ? layout.names.up : layout.names.gate_up;
+    if (has_matrix(checkpoint, numbered(path, 0))) return std::move(layout);
+  }
   fail("{}: no tensor '{}.weight' nor any other layout of the routed experts of that layer",
        checkpoint.directory().string(), spec.names.front().up);
 }
 
 }  // namespace
+
+std::string PartTensor::name_of(int expert) const { return numbered(name, expert); }
 
 kernels::ExpertViews ExpertLayout::views(std::span<const std::byte* const> parts) const {
   return {view_of(gate, parts), view_of(up, parts), view_of(down, parts)};
@@ -144,31 +203,46 @@ std::uint64_t ExpertLayout::weights() const {
   return count;
 }
 
+int ExpertLayout::ranges(int expert) const {
+  std::vector<cache::Slice> slices;
+  for (int part = 0; part < records.parts; ++part) slices.push_back(records.slice(expert, part));
+  std::sort(slices.begin(), slices.end(), [](const cache::Slice& a, const cache::Slice& b) {
+    return std::tie(a.file, a.offset) < std::tie(b.file, b.offset);
+  });
+  int count = 1;
+  for (std::size_t i = 1; i < slices.size(); ++i) {
+    const cache::Slice& before = slices[i - 1];
+    if (slices[i].file != before.file || slices[i].offset != before.offset + before.bytes) ++count;
+  }
+  return count;
+}
+
 ExpertLayout find_experts(const stream::Checkpoint& checkpoint, const Quantization& quantization, const MoeSpec& spec,
                           int width) {
   ExpertLayout layout;
   layout.top_k = spec.top_k;
   layout.activation = spec.activation;
-  const ExpertNames& known = spec.names.front();
-  const ExpertNames& names = present_layout(checkpoint, spec);
-  Collector collector(checkpoint, quantization, spec);
+  const Layout present = present_layout(checkpoint, spec);
+  const ExpertNames& names = present.names;
+  Collector collector(checkpoint, quantization, spec, present);
   if (!names.gate_up.empty()) {
-    const ExpertProjection both = collector.add(names.gate_up, names.gate_up, 2 * spec.width, width);
+    const ExpertProjection both = collector.add(&ExpertNames::gate_up, 2 * spec.width, width);
     layout.gate = layout.up = both;
     layout.gate.rows = layout.up.rows = spec.width;
     const bool alternating = names.rows == GateUpRows::alternating;
     layout.up.first_row = alternating ? 1 : spec.width;
     layout.gate.row_step = layout.up.row_step = alternating ? 2 : 1;
   } else {
-    if (!names.gate.empty()) layout.gate = collector.add(names.gate, known.gate, spec.width, width);
-    layout.up = collector.add(names.up, known.up, spec.width, width);
+    if (!names.gate.empty()) layout.gate = collector.add(&ExpertNames::gate, spec.width, width);
+    layout.up = collector.add(&ExpertNames::up, spec.width, width);
   }
-  layout.down = collector.add(names.down, known.down, width, spec.width);
+  layout.down = collector.add(&ExpertNames::down, width, spec.width);
   if (layout.gate.rows > 0 && layout.gate.format != layout.up.format) {
     fail("{}: '{}' and '{}' have different formats ({} and {}), expected the same", checkpoint.directory().string(),
          names.gate, names.up, to_string(layout.gate.format), to_string(layout.up.format));
   }
   layout.records = collector.records();
+  layout.part_tensors = collector.take_part_tensors();
   return layout;
 }
 

@@ -206,6 +206,48 @@ TEST(ExpertLayout, OneByOneTakesTheFormatOfTheStack) {
   EXPECT_EQ(layout.down.format.bits, 4);
 }
 
+/// A stack without numbered names of its own gets some, and keeps its formats.
+TEST(ExpertLayout, AnyStackMayLieOneByOne) {
+  MoeSpec spec = moe();
+  spec.names = {{"m.up", "m.gate", "m.down", "", GateUpRows::halves}, spec.names.back()};
+  CheckpointFiles files{{{"quantization", {{"group_size", 64}, {"bits", 4}, {"t.gate_up", false}}}}, {}};
+  for (int e = 0; e < kExperts; ++e) {
+    const std::string path = "t." + std::to_string(e);
+    std::vector<float> both;
+    for (int row = 0; row < 2 * kWidth; ++row) {
+      for (int c = 0; c < kHidden; ++c) both.push_back(element(row % 2, e, row / 2, c));
+    }
+    files.tensors[path + ".gate_up"] = f32_tensor({2 * kWidth, kHidden}, both);
+    files.tensors[path + ".down"] = f32_tensor({kHidden, kWidth}, matrix(2, e, kHidden, kWidth));
+  }
+  const Found found(files, spec);
+  expect_experts(found);
+  ASSERT_EQ(found.layout.part_tensors.size(), 2U);
+  EXPECT_EQ(found.layout.part_tensors[0].name_of(2), "t.2.gate_up");
+  EXPECT_EQ(found.layout.part_tensors[1].name_of(10), "t.10.down");
+}
+
+TEST(ExpertLayout, PartsAreNamedAsTheyWouldBeOneByOne) {
+  CheckpointFiles files{json::object(), {}};
+  files.tensors = {{"s.gate.weight", stack(0, kWidth, kHidden)},
+                   {"s.up.weight", stack(1, kWidth, kHidden)},
+                   {"s.down.weight", stack(2, kHidden, kWidth)}};
+  const Found known(files);
+  ASSERT_EQ(known.layout.part_tensors.size(), 3U);
+  EXPECT_EQ(known.layout.part_tensors[1].name_of(2), "e.2.w3.weight");
+  EXPECT_EQ(known.layout.part_tensors[2].shape, (std::vector<std::int64_t>{kHidden, kWidth}));
+  MoeSpec spec = moe();
+  spec.names.erase(spec.names.begin() + 1);
+  EXPECT_EQ(Found(files, spec).layout.part_tensors[1].name_of(2), "s.2.up.weight");
+}
+
+TEST(ExpertLayout, CountsTheRangesOfAnExpert) {
+  ExpertLayout layout;
+  layout.records = {2, 3, {{0, 30, 10}, {0, 20, 10}, {0, 40, 5}, {0, 10, 10}, {1, 20, 10}, {0, 0, 9}}};
+  EXPECT_EQ(layout.ranges(0), 1) << "whatever their order";
+  EXPECT_EQ(layout.ranges(1), 3) << "in another file, and a byte apart";
+}
+
 TEST(ExpertLayout, ErrorsNameWhatIsWrong) {
   CheckpointFiles files{json::object(), {}};
   files.tensors["other"] = f32_tensor({1}, {1});

@@ -124,8 +124,11 @@ ModelSpec qwen3_next_spec(const Config& config, const TensorLookup& tensors) {
   ModelSpec spec = backbone(config);
   Variant variant;
   variant.prefix = "model.";
-  // Original files are known by their experts, one matrix each.
-  variant.norm_plus = tensors("model.layers.0.mlp.experts.0.up_proj.weight") != nullptr ? 1.0F : 0.0F;
+  // Original files are known by their experts, one matrix each, and the shape of the convolution: [channels, 1, taps].
+  // MLX turns the latter, so packed files of MLX have only the former.
+  const auto* conv = tensors("model.layers.0.linear_attn.conv1d.weight");
+  const bool turned = conv != nullptr && conv->shape.back() == 1;
+  variant.norm_plus = tensors("model.layers.0.mlp.experts.0.up_proj.weight") != nullptr && !turned ? 1.0F : 0.0F;
   const int head_dim = grouped_attention(config, "").head_dim;
   variant.rope = rope(config, rotary_keys(config, std::nullopt, 0.25), head_dim);
   variant.fused_in_proj = true;
