@@ -13,7 +13,7 @@
 #include "interrupt.h"
 #include "kernels/thread_team.h"
 #include "model/synth/checkpoint_plan.h"
-#include "model/synth/checkpoint_writer.h"
+#include "model/synth/write_synthetic.h"
 #include "progress.h"
 #include "verbs.h"
 
@@ -42,7 +42,7 @@ int run_synth(const SynthVerb& verb, const Environment& environment) {
   Progress progress = progress_on_stderr("writing", verb.quiet, environment);
   const int threads = verb.threads > 0 ? verb.threads : kernels::available_cpus() + 1;
   const bool written =
-      synth::write_checkpoint(plan, verb.destination, threads, [&](std::uint64_t done, std::uint64_t total) {
+      synth::write_synthetic(plan, verb.destination, threads, [&](std::uint64_t done, std::uint64_t total) {
         progress.update(done, total);
         return !interrupt.requested();
       });

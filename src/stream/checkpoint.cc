@@ -19,8 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kIndexName = "model.safetensors.index.json";
-
 /// `bytes` bytes of `file` from `offset` on. The caller has checked them against its size.
 std::vector<std::byte> read_bytes(const InputFile& file, std::uint64_t offset, std::uint64_t bytes) {
   std::vector<std::byte> content(bytes);

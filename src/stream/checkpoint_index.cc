@@ -1,5 +1,7 @@
 #include "stream/checkpoint_index.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -129,6 +131,16 @@ std::vector<IndexEntry> parse_index(std::span<const std::byte> json, std::string
                                         [](const IndexEntry& a, const IndexEntry& b) { return a.tensor == b.tensor; });
   if (twice != entries.end()) fail("{}: names tensor '{}' twice", file, printable(twice->tensor));
   return entries;
+}
+
+std::string dump_index(std::span<const IndexEntry> entries, std::uint64_t tensor_bytes) {
+  nlohmann::json index = {{"metadata", {{"total_size", tensor_bytes}}}, {"weight_map", nlohmann::json::object()}};
+  for (const IndexEntry& entry : entries) index["weight_map"][entry.tensor] = entry.file;
+  return index.dump(4) + "\n";
+}
+
+std::string shard_name(std::size_t number, std::size_t count) {
+  return count == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", number, count);
 }
 
 }  // namespace sluice::stream

@@ -185,7 +185,7 @@ std::uint64_t data_bytes(const TensorHeader& tensor) {
   return bytes;
 }
 
-SafetensorsLayout lay_out(std::span<const TensorHeader> tensors) {
+SafetensorsLayout lay_out(std::span<const TensorHeader> tensors, std::uint64_t alignment) {
   nlohmann::json json = {{"__metadata__", {{"format", "mlx"}}}};
   SafetensorsLayout layout;
   std::uint64_t end = 0;  // of the data so far
@@ -194,17 +194,18 @@ SafetensorsLayout lay_out(std::span<const TensorHeader> tensors) {
     layout.offsets.push_back(begin);
     json[tensor.name] = {{"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
   }
-  const std::string text = json.dump();
-  for (unsigned i = 0; i < 8; ++i) layout.header += static_cast<char>((text.size() >> (8 * i)) & 0xff);
+  std::string text = json.dump();
+  constexpr std::uint64_t kLengthBytes = 8;
+  text.resize(round_up(kLengthBytes + text.size(), alignment) - kLengthBytes, ' ');
+  for (unsigned i = 0; i < kLengthBytes; ++i) layout.header += static_cast<char>((text.size() >> (8 * i)) & 0xff);
   layout.header += text;
   for (std::uint64_t& offset : layout.offsets) offset += layout.header.size();
   layout.file_bytes = layout.header.size() + end;
   return layout;
 }
 
-bool write_safetensors(const std::filesystem::path& path, std::span<const TensorHeader> tensors, int threads,
+bool write_safetensors(const std::filesystem::path& path, const SafetensorsLayout& layout, int threads,
                        const ProduceBytes& produce, const WriteProgress& progress) {
-  const SafetensorsLayout layout = lay_out(tensors);
   BlockFile file(path, layout.file_bytes);
   Writing writing(file, layout, produce);
   bool wanted = true;

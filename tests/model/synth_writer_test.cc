@@ -13,8 +13,8 @@
 #include "base/units.h"
 #include "model/json_file.h"
 #include "model/model.h"
-#include "model/synth/checkpoint_writer.h"
 #include "model/synth/shapes.h"
+#include "model/synth/write_synthetic.h"
 #include "stream/checkpoint.h"
 #include "stream/scratch.h"
 
@@ -29,7 +29,7 @@ using stream::ScratchDirectory;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const SynthProgress kGoOn = [](std::uint64_t, std::uint64_t) { return true; };
+const CheckpointProgress kGoOn = [](std::uint64_t, std::uint64_t) { return true; };
 
 /// qwen3_moe in small: real widths between the parts, a few MB in all.
 CheckpointPlan small_plan(const kernels::Format& format = {kernels::Mode::affine, 4, 64, DType::bf16},
@@ -76,7 +76,7 @@ TEST(SynthWriter, WritesWhatThePlanSays) {
   const fs::path directory = scratch.path() / "model";
   const CheckpointPlan plan = small_plan();
   ASSERT_GT(plan.files.size(), 1U);
-  EXPECT_TRUE(write_checkpoint(plan, directory, 2, kGoOn));
+  EXPECT_TRUE(write_synthetic(plan, directory, 2, kGoOn));
   EXPECT_EQ(entries(scratch.path()), 1U);
   const auto checkpoint = stream::Checkpoint::open(directory);
   EXPECT_EQ(checkpoint.files().size(), plan.files.size());
@@ -92,9 +92,9 @@ TEST(SynthWriter, WritesWhatThePlanSays) {
 
 TEST(SynthWriter, SameSeedSameBytesWhateverTheThreads) {
   const ScratchDirectory scratch;
-  write_checkpoint(small_plan(), scratch.path() / "one", 1, kGoOn);
-  write_checkpoint(small_plan(), scratch.path() / "five", 5, kGoOn);
-  write_checkpoint(small_plan({kernels::Mode::affine, 4, 64, DType::bf16}, 2), scratch.path() / "other", 2, kGoOn);
+  write_synthetic(small_plan(), scratch.path() / "one", 1, kGoOn);
+  write_synthetic(small_plan(), scratch.path() / "five", 5, kGoOn);
+  write_synthetic(small_plan({kernels::Mode::affine, 4, 64, DType::bf16}, 2), scratch.path() / "other", 2, kGoOn);
   EXPECT_EQ(contents(scratch.path() / "one"), contents(scratch.path() / "five"));
   EXPECT_NE(contents(scratch.path() / "one"), contents(scratch.path() / "other"));
 }
@@ -102,7 +102,7 @@ TEST(SynthWriter, SameSeedSameBytesWhateverTheThreads) {
 TEST(SynthWriter, StoppedLeavesNothing) {
   const ScratchDirectory scratch;
   std::uint64_t total = 0;
-  EXPECT_FALSE(write_checkpoint(small_plan(), scratch.path() / "model", 2, [&](std::uint64_t done, std::uint64_t all) {
+  EXPECT_FALSE(write_synthetic(small_plan(), scratch.path() / "model", 2, [&](std::uint64_t done, std::uint64_t all) {
     total = all;
     return done < all / 2;
   }));
@@ -114,9 +114,9 @@ TEST(SynthWriter, TakesAnEmptyDirectoryAndRefusesAnyOther) {
   const ScratchDirectory scratch;
   const fs::path directory = scratch.path() / "model";
   fs::create_directory(directory);
-  EXPECT_TRUE(write_checkpoint(small_plan(), directory.string() + "/", 2, kGoOn));
+  EXPECT_TRUE(write_synthetic(small_plan(), directory.string() + "/", 2, kGoOn));
   const auto before = contents(directory);
-  EXPECT_THAT(message_of<Error>([&] { write_checkpoint(small_plan(), directory, 2, kGoOn); }),
+  EXPECT_THAT(message_of<Error>([&] { write_synthetic(small_plan(), directory, 2, kGoOn); }),
               AllOf(HasSubstr(directory.string()), HasSubstr("not empty")));
   EXPECT_EQ(contents(directory), before);
   EXPECT_EQ(entries(scratch.path()), 1U);
@@ -125,18 +125,12 @@ TEST(SynthWriter, TakesAnEmptyDirectoryAndRefusesAnyOther) {
 TEST(SynthWriter, PlacesThatCannotBeAreNamed) {
   const ScratchDirectory scratch;
   const fs::path file = scratch.write("file", "text");
-  EXPECT_THAT(message_of<Error>([&] { write_checkpoint(small_plan(), file, 2, kGoOn); }),
+  EXPECT_THAT(message_of<Error>([&] { write_synthetic(small_plan(), file, 2, kGoOn); }),
               AllOf(HasSubstr(file.string()), HasSubstr("not a directory")));
   const fs::path deep = scratch.path() / "missing" / "model";
-  EXPECT_THAT(message_of<Error>([&] { write_checkpoint(small_plan(), deep, 2, kGoOn); }),
+  EXPECT_THAT(message_of<Error>([&] { write_synthetic(small_plan(), deep, 2, kGoOn); }),
               AllOf(HasSubstr(deep.string()), HasSubstr("does not exist")));
   EXPECT_EQ(entries(scratch.path()), 1U);
-}
-
-TEST(SynthWriter, TooLittleSpaceSaysHowMuch) {
-  EXPECT_NO_THROW(require_space("dir", kGiB, kGiB));
-  EXPECT_THAT(message_of<Error>([] { require_space("dir", 3 * kGiB, kGiB); }),
-              AllOf(HasSubstr("dir: "), HasSubstr("3.00 GiB"), HasSubstr("1.00 GiB"), HasSubstr("--layers")));
 }
 
 class SynthWeights : public ::testing::TestWithParam<kernels::Format> {};
@@ -144,7 +138,7 @@ class SynthWeights : public ::testing::TestWithParam<kernels::Format> {};
 /// What random weights are for: the residual stream neither dies nor explodes, tokens differ, and routing moves.
 TEST_P(SynthWeights, MakeAModelWhoseRoutingMoves) {
   const ScratchDirectory scratch;
-  ASSERT_TRUE(write_checkpoint(small_plan(GetParam()), scratch.path() / "model", 2, kGoOn));
+  ASSERT_TRUE(write_synthetic(small_plan(GetParam()), scratch.path() / "model", 2, kGoOn));
   RuntimeSettings settings;
   settings.threads = 2;
   settings.cache_slots = 64;

@@ -74,13 +74,37 @@ TEST(SafetensorsWriter, HeaderIsSortedAndNotPadded) {
   EXPECT_EQ(remainders.size(), 4U) << "the data starts wherever the header ends";
 }
 
+TEST(SafetensorsWriter, PaddingBehindTheHeaderAlignsTheData) {
+  const auto tensors = odd_tensors();
+  const std::uint64_t compact = lay_out(tensors).header.size();
+  const SafetensorsLayout layout = lay_out(tensors, 4096);
+  EXPECT_EQ(layout.header.size(), 4096U);
+  EXPECT_EQ(layout.header.substr(8, compact - 8), lay_out(tensors).header.substr(8));
+  EXPECT_EQ(layout.header.find_first_not_of(' ', compact), std::string::npos);
+  const auto bytes = std::as_bytes(std::span(layout.header));
+  ASSERT_EQ(header_length(bytes.first<8>(), layout.file_bytes, "file"), 4088U);
+  const auto found = parse_header(bytes.subspan(8), layout.file_bytes, "file");
+  EXPECT_EQ(found.front().offset, 4096U);
+  EXPECT_EQ(found.size(), tensors.size());
+}
+
+TEST(SafetensorsWriter, AProducerThatFailsEndsTheWriting) {
+  const ScratchDirectory scratch;
+  const auto failing = [](std::size_t tensor, std::uint64_t, std::span<std::byte>) {
+    if (tensor == 3) fail("no such bytes");
+  };
+  EXPECT_EQ(
+      message_of<Error>([&] { write_safetensors(scratch.path() / "f", lay_out(odd_tensors()), 3, failing, kGoOn); }),
+      "no such bytes");
+}
+
 class WriterThreads : public ::testing::TestWithParam<int> {};
 
 TEST_P(WriterThreads, EveryByteIsInItsPlace) {
   const ScratchDirectory scratch;
   const auto tensors = odd_tensors();
   const auto path = scratch.path() / "model.safetensors";
-  EXPECT_TRUE(write_safetensors(path, tensors, GetParam(), produce, kGoOn));
+  EXPECT_TRUE(write_safetensors(path, lay_out(tensors), GetParam(), produce, kGoOn));
   const SafetensorsLayout layout = lay_out(tensors);
   const std::string file = content(path);
   ASSERT_EQ(file.size(), layout.file_bytes);
@@ -99,14 +123,14 @@ INSTANTIATE_TEST_SUITE_P(SafetensorsWriter, WriterThreads, ::testing::Values(1, 
 
 TEST(SafetensorsWriter, AFileWithoutTensorsIsAFile) {
   const ScratchDirectory scratch;
-  EXPECT_TRUE(write_safetensors(scratch.path() / "model.safetensors", {}, 2, produce, kGoOn));
+  EXPECT_TRUE(write_safetensors(scratch.path() / "model.safetensors", lay_out({}), 2, produce, kGoOn));
   EXPECT_TRUE(Checkpoint::open(scratch.path()).tensors().empty());
 }
 
 TEST(SafetensorsWriter, ProgressEndsWithTheWholeFile) {
   const ScratchDirectory scratch;
   std::vector<std::uint64_t> seen;
-  EXPECT_TRUE(write_safetensors(scratch.path() / "f", odd_tensors(), 2, produce, [&](std::uint64_t bytes) {
+  EXPECT_TRUE(write_safetensors(scratch.path() / "f", lay_out(odd_tensors()), 2, produce, [&](std::uint64_t bytes) {
     seen.push_back(bytes);
     return true;
   }));
@@ -116,17 +140,18 @@ TEST(SafetensorsWriter, ProgressEndsWithTheWholeFile) {
 
 TEST(SafetensorsWriter, StopsWhenAsked) {
   const ScratchDirectory scratch;
-  EXPECT_FALSE(write_safetensors(scratch.path() / "f", odd_tensors(), 2, produce, [](std::uint64_t) { return false; }));
+  EXPECT_FALSE(
+      write_safetensors(scratch.path() / "f", lay_out(odd_tensors()), 2, produce, [](std::uint64_t) { return false; }));
 }
 
 TEST(SafetensorsWriter, FullDiskNamesTheFileAndWhatItNeeds) {
   const std::string message =
-      message_of<Error>([] { write_safetensors("/dev/full", odd_tensors(), 3, produce, kGoOn); });
+      message_of<Error>([] { write_safetensors("/dev/full", lay_out(odd_tensors()), 3, produce, kGoOn); });
   EXPECT_THAT(message, AllOf(HasSubstr("/dev/full: "), HasSubstr("No space left"), HasSubstr("free some space")));
 }
 
 TEST(SafetensorsWriter, MissingDirectoryNamesTheFile) {
-  EXPECT_THAT(message_of<Error>([] { write_safetensors("/nowhere/f", odd_tensors(), 1, produce, kGoOn); }),
+  EXPECT_THAT(message_of<Error>([] { write_safetensors("/nowhere/f", lay_out(odd_tensors()), 1, produce, kGoOn); }),
               HasSubstr("/nowhere/f: cannot be written"));
 }
 

@@ -11,11 +11,12 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "base/units.h"
+#include "model/checkpoint_writer.h"
 #include "model/json_file.h"
 #include "model/synth/family.h"
 #include "model/synth/layer_choice.h"
 #include "model/synth/shapes.h"
+#include "stream/checkpoint_index.h"
 
 namespace sluice::model::synth {
 namespace {
@@ -23,8 +24,6 @@ namespace {
 using kernels::Format;
 using kernels::Mode;
 using nlohmann::json;
-
-constexpr std::uint64_t kMaxFileBytes = 5 * kGiB;  // the MLX converter's
 
 constexpr Format kConverterDefaults[] = {{Mode::affine, 4, 64, DType::bf16},
                                          {Mode::mxfp4, 4, 32, DType::u8},
@@ -101,28 +100,27 @@ std::string dump_config(const json& config) {
   return text + "\n";
 }
 
-std::string dump_index(const std::vector<PlannedFile>& files) {
-  json index = {{"metadata", {{"total_size", std::uint64_t{0}}}}, {"weight_map", json::object()}};
+std::string index_text(const std::vector<PlannedFile>& files) {
+  std::vector<stream::IndexEntry> entries;
   std::uint64_t total = 0;
   for (const PlannedFile& file : files) {
     for (const PlannedTensor& tensor : file.tensors) {
-      index["weight_map"][tensor.header.name] = file.name;
+      entries.push_back({tensor.header.name, file.name});
       total += stream::data_bytes(tensor.header);
     }
   }
-  index["metadata"]["total_size"] = total;
-  return index.dump(4) + "\n";
+  return stream::dump_index(entries, total);
 }
 
 const Family& family_of_config(const json& config) { return family_of(config.at("model_type").get<std::string>()); }
+
+}  // namespace
 
 std::vector<stream::TensorHeader> headers_of(const PlannedFile& file) {
   std::vector<stream::TensorHeader> headers;
   for (const PlannedTensor& tensor : file.tensors) headers.push_back(tensor.header);
   return headers;
 }
-
-}  // namespace
 
 std::uint64_t CheckpointPlan::bytes() const {
   std::uint64_t sum = config.size() + index.size();
@@ -162,8 +160,7 @@ std::vector<PlannedFile> split_into_files(std::vector<PlannedTensor> tensors, st
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
     PlannedFile& file = files[i];
-    file.name =
-        files.size() == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, files.size());
+    file.name = stream::shard_name(i + 1, files.size());
     std::sort(file.tensors.begin(), file.tensors.end(), [](const PlannedTensor& a, const PlannedTensor& b) {
       return random_stream(a.header.name, 0) < random_stream(b.header.name, 0);
     });
@@ -186,9 +183,9 @@ CheckpointPlan plan_checkpoint(const SynthOptions& options) {
   std::vector<PlannedTensor> tensors = plan_tensors(config, DType::bf16);
   refuse_plain_experts(tensors, format, shape.name);
   CheckpointPlan plan;
-  plan.files = split_into_files(std::move(tensors), kMaxFileBytes);
+  plan.files = split_into_files(std::move(tensors), kMaxShardBytes);
   plan.config = dump_config(config);
-  plan.index = dump_index(plan.files);
+  plan.index = index_text(plan.files);
   plan.layers = count;
   plan.seed = options.seed;
   return plan;

@@ -29,6 +29,8 @@ struct PlannedFile {
   std::uint64_t bytes = 0;
 };
 
+std::vector<stream::TensorHeader> headers_of(const PlannedFile& file);
+
 struct CheckpointPlan {
   std::string config;  // config.json
   std::string index;   // model.safetensors.index.json

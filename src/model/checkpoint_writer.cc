@@ -1,31 +1,19 @@
-#include "model/synth/checkpoint_writer.h"
+#include "model/checkpoint_writer.h"
 
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <string>
 #include <string_view>
 #include <system_error>
-#include <vector>
 
 #include "base/error.h"
-#include "base/units.h"
-#include "stream/safetensors_writer.h"
 
-namespace sluice::model::synth {
+namespace sluice::model {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Where the checkpoint will be, with links resolved and no slash at the end.
-fs::path resolve(const fs::path& destination) {
-  std::error_code error;
-  fs::path path = fs::weakly_canonical(fs::absolute(destination), error);
-  if (error) fail("{}: {}", destination.string(), error.message());
-  return path.has_filename() ? path : path.parent_path();
-}
 
 void require_unused(const fs::path& path, const fs::path& shown) {
   std::error_code error;
@@ -83,50 +71,60 @@ void write_text(const fs::path& path, std::string_view text) {
   if (!file) fail("{}: writing failed: {}", path.string(), std::strerror(errno));
 }
 
-/// False if `progress` stopped it. `before`: bytes of the files before this one.
-bool write_file(const PlannedFile& file, const CheckpointPlan& plan, const fs::path& directory, std::uint64_t before,
-                int threads, const SynthProgress& progress) {
-  std::vector<stream::TensorHeader> headers;
-  std::vector<std::uint64_t> streams;
-  for (const PlannedTensor& tensor : file.tensors) {
-    headers.push_back(tensor.header);
-    streams.push_back(random_stream(tensor.random_name, plan.seed));
-  }
-  const auto produce = [&](std::size_t tensor, std::uint64_t offset, std::span<std::byte> bytes) {
-    const PlannedTensor& planned = file.tensors[tensor];
-    fill_bytes(planned.fill, planned.header.dtype, streams[tensor], offset, bytes);
-  };
-  return stream::write_safetensors(directory / file.name, headers, threads, produce,
-                                   [&](std::uint64_t bytes) { return progress(before + bytes, plan.bytes()); });
+void copy_into(const fs::path& from, const fs::path& directory) {
+  std::error_code error;
+  const fs::path to = directory / from.filename();
+  fs::copy_file(from, to, error);
+  if (error) fail("{}: cannot be copied to {}: {}", from.string(), to.string(), error.message());
 }
 
 }  // namespace
 
-void require_space(const fs::path& directory, std::uint64_t needed, std::uint64_t available) {
-  if (needed <= available) return;
-  fail("{}: the checkpoint needs {}, and {} are free there; make room, or write fewer --layers", directory.string(),
-       format_bytes(needed), format_bytes(available));
+std::uint64_t NewCheckpoint::bytes() const {
+  std::uint64_t sum = 0;
+  for (const NewShard& shard : shards) sum += shard.layout.file_bytes;
+  for (const NewText& text : texts) sum += text.content.size();
+  for (const fs::path& copy : copies) sum += fs::file_size(copy);
+  return sum;
 }
 
-bool write_checkpoint(const CheckpointPlan& plan, const fs::path& destination, int threads,
-                      const SynthProgress& progress) {
-  const fs::path path = resolve(destination);
+fs::path resolve_destination(const fs::path& destination) {
+  std::error_code error;
+  fs::path path = fs::weakly_canonical(fs::absolute(destination), error);
+  if (error) fail("{}: {}", destination.string(), error.message());
+  return path.has_filename() ? path : path.parent_path();
+}
+
+void require_space(const fs::path& directory, std::uint64_t needed, std::uint64_t available,
+                   const std::string& if_too_large) {
+  if (needed <= available) return;
+  fail("{}: the checkpoint needs {}, and {} are free there; make room{}", directory.string(), format_bytes(needed),
+       format_bytes(available), if_too_large);
+}
+
+bool write_checkpoint(const NewCheckpoint& checkpoint, const fs::path& destination, int threads,
+                      const CheckpointProgress& progress) {
+  const fs::path path = resolve_destination(destination);
   require_unused(path, destination);
   std::error_code error;
   const fs::space_info space = fs::space(path.parent_path(), error);
   if (error) fail("{}: {}", destination.string(), error.message());
-  require_space(destination, plan.bytes(), space.available);
+  const std::uint64_t total = checkpoint.bytes();
+  require_space(destination, total, space.available, checkpoint.if_too_large);
 
   PartialDirectory partial(path, destination);
   std::uint64_t done = 0;
-  for (const PlannedFile& file : plan.files) {
-    if (!write_file(file, plan, partial.path(), done, threads, progress)) return false;
-    done += file.bytes;
+  for (const NewShard& shard : checkpoint.shards) {
+    const auto report = [&](std::uint64_t bytes) { return progress(done + bytes, total); };
+    if (!stream::write_safetensors(partial.path() / shard.name, shard.layout, threads, shard.produce, report)) {
+      return false;
+    }
+    done += shard.layout.file_bytes;
   }
-  write_text(partial.path() / "model.safetensors.index.json", plan.index);
-  write_text(partial.path() / "config.json", plan.config);
+  for (const NewText& text : checkpoint.texts) write_text(partial.path() / text.name, text.content);
+  for (const fs::path& copy : checkpoint.copies) copy_into(copy, partial.path());
   partial.take_final_name();
   return true;
 }
 
-}  // namespace sluice::model::synth
+}  // namespace sluice::model
