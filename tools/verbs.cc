@@ -34,6 +34,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
      declare_plan},
     {"synth", "write a checkpoint of a real model's shape with random weights", "synth --like NAME DST [flags]",
      declare_synth},
+    {"pack", "rewrite a checkpoint so that each expert is one contiguous record", "pack SRC DST [flags]", declare_pack},
     {"simulate", "replay routes through caches of any size: hit rates, and the speed they allow",
      "simulate TRACE|gen:NAME [flags]", declare_simulate},
 });

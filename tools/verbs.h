@@ -21,6 +21,7 @@ Action declare_inspect(std::vector<Flag>& flags);
 Action declare_bench(std::vector<Flag>& flags);
 Action declare_plan(std::vector<Flag>& flags);
 Action declare_synth(std::vector<Flag>& flags);
+Action declare_pack(std::vector<Flag>& flags);
 Action declare_simulate(std::vector<Flag>& flags);
 
 struct Verb {
