@@ -17,6 +17,7 @@
 #include "kernels/isa.h"
 #include "kernels/thread_team.h"
 #include "load_model.h"
+#include "model/packing_probe.h"
 #include "model/plan_report.h"
 #include "model/rates.h"
 #include "output_file.h"
@@ -69,11 +70,14 @@ int plan(const PlanOptions& options, const Environment& environment) {
   stream::Reader reader = open_reader(plan.checkpoint, settings.runtime.io);
   const kernels::Context context{kernels::select_isa(settings.runtime.isa), team, settings.runtime.activations};
   const model::Rates rates = model::measure_rates(plan, reader, context);
+  const std::optional<model::PackingRates> packing =
+      model::probe_packing(plan.experts, plan.checkpoint.files(), reader);
   plan.choose_chunk({.disk = rates.disk, .multiply = rates.multiply});
   const model::PlanRoutes routes =
       options.trace.empty() ? model::generated_routes(plan) : model::recorded_routes(plan, options.trace);
 
   model::PlanReport report = model::make_plan_report(plan, rates, routes, settings.runtime.policy);
+  report.packing = packing;
   report.io = reader.choice();
   report.threads = team.size();
   const EffectiveSettings effective{

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "model/packing_probe.h"
 #include "model/plan.h"
 #include "model/prediction.h"
 #include "model/rates.h"
@@ -28,6 +30,7 @@ struct PlanReport {
   cache::Budget budget;
   PrefillChunk chunk;  // why budget.chunk_tokens are that many
   Rates rates;
+  std::optional<PackingRates> packing;  // none if each expert is contiguous already
   stream::IoChoice io;
   int threads = 0;
   std::string routes_origin;
@@ -45,7 +48,7 @@ struct PlanReport {
 };
 
 /// Works everything out from a plan, the rates of this machine and routes. `policy` as in RuntimeSettings. settings,
-/// notices, io and threads are left to the caller.
+/// notices, io, threads and packing are left to the caller.
 PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const PlanRoutes& routes,
                             std::string_view policy);
 

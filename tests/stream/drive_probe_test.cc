@@ -13,43 +13,11 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/units.h"
-#include "stream/fake_engine.h"
 #include "stream/scratch.h"
+#include "stream/timed_engine.h"
 
 namespace sluice::stream {
 namespace {
-
-constexpr std::size_t kDeviceDepth = 128;
-
-/// A device with a clock: an operation takes `latency` and its bytes `per_byte`, one after the other; more of both for
-/// whatever a test wants to be slow.
-class TimedEngine final : public IoEngine {
- public:
-  using Cost = std::function<double(const IoOp& op, std::size_t in_flight)>;
-
-  TimedEngine(FakeDevice& device, double& now, Cost cost) : engine_(device, kDeviceDepth), now_(now), cost_(cost) {}
-
-  std::string_view name() const override { return "timed"; }
-  unsigned depth() const override { return kDeviceDepth; }
-  void submit(std::span<const IoOp> ops) override {
-    engine_.submit(ops);
-    in_flight_.insert(in_flight_.end(), ops.begin(), ops.end());
-  }
-  std::size_t reap(std::span<IoResult> results, bool wait) override {
-    const std::size_t count = engine_.reap(results.first(1), wait);
-    if (count == 1) {
-      now_ += cost_(in_flight_.front(), in_flight_.size());
-      in_flight_.erase(in_flight_.begin());
-    }
-    return count;
-  }
-
- private:
-  FakeEngine engine_;
-  double& now_;
-  Cost cost_;
-  std::vector<IoOp> in_flight_;
-};
 
 /// A probe of one file on such a device.
 struct Probe {

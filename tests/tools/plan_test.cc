@@ -49,6 +49,22 @@ TEST(Plan, SaysWhatARunOfTheEmbeddedModelWouldDo) {
   EXPECT_THAT(named.output, HasSubstr("all experts are in slots")) << "a small model fits, and needs no tokenizer";
 }
 
+TEST(Plan, SaysWhatPackingWouldGain) {
+  EXPECT_THAT(
+      run_program({"plan"}).output,
+      ContainsRegex("packing +an expert's 9 slices are read at .*B/s, as one record at .*B/s: sluice pack would"));
+  const json packing = plan_of({})["packing"];
+  EXPECT_EQ(packing["slices_per_expert"], 9);
+  EXPECT_GT(packing["scattered_bytes_per_s"], 0);
+  EXPECT_GT(packing["record_bytes_per_s"], 0);
+
+  const ScratchDirectory scratch;
+  const std::string packed = (scratch / "packed").string();
+  ASSERT_EQ(run_program({"pack", "--quiet", embedded_model().string(), packed}).exit_code, 0);
+  EXPECT_TRUE(plan_of({"-m", packed})["packing"].is_null());
+  EXPECT_THAT(run_program({"plan", "-m", packed}).output, Not(HasSubstr("packing")));
+}
+
 TEST(Plan, SaysWhetherItCountsOnReadingAhead) {
   const auto recall = [](const char* prefetch) {
     return plan_of({"--cache-slots", "8", "--prefetch", prefetch})["lookahead_recall"].get<double>();
