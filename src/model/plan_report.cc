@@ -82,11 +82,9 @@ std::string prefill_text(const PlanReport& r) {
                   p.tok_per_s, p.binding(), p.tokens, p.distinct_experts,
                   p.bytes_read > 0 ? bytes_text(p.bytes_read) + " to read" : "and nothing is read");
   if (p.bytes_read > 0) {
-    text += fmt::format(
-        "           of a chunk's time the disk needs {} and multiplication {}, {} of it while reading; {} are\n"
-        "           waited for\n",
-        seconds_text(p.disk_seconds), seconds_text(p.multiply_seconds), seconds_text(p.expert_seconds),
-        seconds_text(p.wait_seconds));
+    text += fmt::format("           a chunk computes for {}, {} of it while the disk reads for {}, and waits for {}\n",
+                        seconds_text(p.multiply_seconds), seconds_text(p.expert_seconds), seconds_text(p.disk_seconds),
+                        seconds_text(p.wait_seconds));
   }
   text += fmt::format("           while slots are empty about {:.1f} tok/s, bound by {}, with {} to read\n",
                       r.cold_prefill.tok_per_s, r.cold_prefill.binding(), bytes_text(r.cold_prefill.bytes_read));
@@ -110,9 +108,8 @@ std::string speed_text(const PlanReport& r) {
     text += "; all experts are in slots, and nothing is read\n";
   }
   return text + prefill_text(r) +
-         "           Decode is a bound: what the order of the layers allows if software costs nothing. Prefill is "
-         "what\n"
-         "           the parts of a first chunk were measured to take; later ones attend to more positions.\n";
+         "           Decode is a bound: what the order of the layers allows if software costs nothing. Prefill\n"
+         "           is what the parts of a first chunk were measured to take; later ones attend to more positions.\n";
 }
 
 double ratio(double then, double now) { return now > 0 ? then / now : 1; }
