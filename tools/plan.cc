@@ -19,7 +19,9 @@
 #include "load_model.h"
 #include "model/packing_probe.h"
 #include "model/plan_report.h"
+#include "model/prompt_probe.h"
 #include "model/rates.h"
+#include "model/rates_cache.h"
 #include "output_file.h"
 #include "stream/mapped_files.h"
 #include "verbs.h"
@@ -70,13 +72,17 @@ int plan(const PlanOptions& options, const Environment& environment) {
   stream::Reader reader = open_reader(plan.checkpoint, settings.runtime.io);
   const kernels::Context context{kernels::select_isa(settings.runtime.isa), team, settings.runtime.activations};
   const model::Rates rates = model::measure_rates(plan, reader, context);
+  // The next run chooses its chunk by the same rates.
+  model::RatesCache(settings.runtime.rates_file).store(model::rates_key(plan, reader.choice(), context), rates);
   const std::optional<model::PackingRates> packing =
       model::probe_packing(plan.experts, plan.checkpoint.files(), reader);
   plan.choose_chunk({.disk = rates.disk, .multiply = rates.multiply});
   const model::PlanRoutes routes =
       options.trace.empty() ? model::generated_routes(plan) : model::recorded_routes(plan, options.trace);
+  const double used = model::distinct_experts(model::chunk_rows(routes.log, plan.budget.chunk_tokens));
+  const model::PromptRates prompt = model::probe_prompt(plan, used, reader, context);
 
-  model::PlanReport report = model::make_plan_report(plan, rates, routes, settings.runtime.policy);
+  model::PlanReport report = model::make_plan_report(plan, rates, prompt, routes, settings.runtime.policy);
   report.packing = packing;
   report.io = reader.choice();
   report.threads = team.size();

@@ -136,6 +136,8 @@ struct Lease::State {
   /// Moves what has landed from in_flight to ready. Throws Error for one failed expert, having let it go.
   void take_landed();
   void wait_for_landing();
+  /// How many experts the next batch may have.
+  std::size_t most_at_once() const;
   void release(std::vector<int>& pinned);
 };
 

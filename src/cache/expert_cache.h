@@ -93,10 +93,11 @@ class Lease {
   /// ahead and has landed, without waiting, if there is any; each later one holds what has landed since, waiting for at
   /// least one expert. Empty when every expert of the request was handed out. A union larger than the layer's slots
   /// goes through in waves: if reads still wait for slots, next() gives back those of the batches before, but for the
-  /// experts that will stay. Throws Error when a read failed, once for each failed expert: nothing of it stays visible,
-  /// the slot is free again when no lease waits for it, and both lease and cache can go on. Throws Error when reads
-  /// wait for slots that other leases keep pinned, since waiting would never end; it can be called again once those are
-  /// dropped.
+  /// experts that will stay, and hands out few experts at once (waves.h), so that the disk gets their slots soon: those
+  /// first that will not stay. Throws Error when a read failed, once for each failed expert: nothing of it stays
+  /// visible, the slot is free again when no lease waits for it, and both lease and cache can go on. Throws Error when
+  /// reads wait for slots that other leases keep pinned, since waiting would never end; it can be called again once
+  /// those are dropped.
   std::span<const ReadyExpert> next();
 
   /// Whether every expert was there at acquire(), so that the first batch is the whole request.

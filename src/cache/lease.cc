@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cassert>
 #include <exception>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -101,9 +102,15 @@ std::span<const ReadyExpert> Lease::State::next() {
   if (ready.empty()) wait_for_landing();
 
   ExpertCache::State::Layer& of = cache.layer(layer);
+  const auto order = [&](const Pinned& pinned) {
+    const int expert = of.slots.slot(pinned.slot).expert;
+    return std::pair(waves.stays(expert), expert);
+  };
+  std::sort(ready.begin(), ready.end(), [&](const Pinned& a, const Pinned& b) { return order(a) < order(b); });
+  const auto portion = ready.begin() + static_cast<std::ptrdiff_t>(std::min(ready.size(), most_at_once()));
   const auto parts = static_cast<std::size_t>(of.experts.parts);
   batch.clear();
-  for (const Pinned& pinned : ready) {
+  for (const Pinned& pinned : std::span(ready.begin(), portion)) {
     const Slot& slot = of.slots.slot(pinned.slot);
     batch.push_back({.id = slot.expert,
                      .slot = pinned.slot,
@@ -112,9 +119,14 @@ std::span<const ReadyExpert> Lease::State::next() {
                      .parts = std::span(of.parts).subspan(static_cast<std::size_t>(pinned.slot) * parts, parts)});
     (waves.stays(slot.expert) ? staying : handed_out).push_back(pinned.slot);
   }
-  ready.clear();
+  ready.erase(ready.begin(), portion);
   std::sort(batch.begin(), batch.end(), [](const ReadyExpert& a, const ReadyExpert& b) { return a.id < b.id; });
   return batch;
+}
+
+std::size_t Lease::State::most_at_once() const {
+  if (!has_waiting()) return ready.size();
+  return most_ready_at_once(cache.layer(layer).slots.in_use());
 }
 
 void Lease::State::end() noexcept {

@@ -3,6 +3,7 @@
 // the order in which reads land.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -10,6 +11,10 @@
 #include "cache/eviction_policy.h"
 
 namespace sluice::cache {
+
+/// Experts that are handed out together while others wait for their slots: while they are computed the disk has only
+/// the other slots to read into, and it stands still when those are full (docs/performance.md has the measurement).
+constexpr std::size_t most_ready_at_once(int slots) { return static_cast<std::size_t>(slots < 4 ? 1 : slots / 4); }
 
 /// Plans requests. Never allocates after construction.
 class Waves {

@@ -9,8 +9,8 @@
 namespace sluice::model {
 namespace {
 
-constexpr double kProbeSeconds = 0.05;
-constexpr int kLeastPasses = 2;
+constexpr double kProbeSeconds = 0.1;
+constexpr int kLeastPasses = 2;     // the first does not count
 constexpr int kExperts = 8;         // in one dispatch: enough work for every thread of a large machine
 constexpr int kRowsPerExpert = 32;  // what 512 tokens give 128 experts with 8 per token
 
@@ -46,8 +46,8 @@ double probe_multiply(const ExpertLayout& layout, const kernels::Context& contex
   std::vector<float> y(rows * static_cast<std::size_t>(layout.down.rows));
   kernels::Workspace workspace;
   const double multiplications = static_cast<double>(rows) * static_cast<double>(layout.weights());
-  double best = 0;
   double spent = 0;
+  std::vector<double> times;
   for (int pass = 0; pass < kLeastPasses || spent < kProbeSeconds; ++pass) {
     const kernels::Workspace::Mark mark(workspace);
     const double start = clock();
@@ -55,10 +55,13 @@ double probe_multiply(const ExpertLayout& layout, const kernels::Context& contex
                               inner.data(), workspace);
     kernels::gather_matmul(context, downs, inner.data(), static_cast<int>(rows), jobs, y.data(), workspace);
     const double seconds = clock() - start;
+    if (pass == 0) continue;  // may have met cold pages
     spent += seconds;
-    best = std::max(best, multiplications / seconds);
+    times.push_back(seconds);
   }
-  return best;
+  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+  std::nth_element(times.begin(), middle, times.end());
+  return multiplications / *middle;
 }
 
 }  // namespace sluice::model

@@ -8,8 +8,9 @@
 namespace sluice::model {
 
 /// Multiplications per second of the stacked path (moe.h) over experts of this shape and format with 32 rows each, as
-/// prompts have: the best of the passes that fit into 50 ms, and of two at least, because the first may meet cold
-/// pages. The weights are made up; no kernel takes longer for others.
+/// prompts have: the median of the passes of 100 ms, and of one at least, behind one that may meet cold
+/// pages. A run does not see the best of them. The weights are made up; no
+/// kernel takes longer for others.
 double probe_multiply(const ExpertLayout& layout, const kernels::Context& context,
                       const stream::Clock& clock = steady_seconds);
 

@@ -66,32 +66,6 @@ ScratchBytes scratch_bytes(const ModelPlan& plan) {
           largest.per_row + 4.0 * 3 * spec.hidden + 8.0 * static_cast<double>(plan.selection_words)};
 }
 
-/// The keys, values and states that a session of this model keeps.
-SessionShape session_shape(const ModelSpec& spec, DType type) {
-  SessionShape shape;
-  for (const BlockSpec& block : spec.blocks) {
-    const auto add_state = [&](int taps, int channels, std::size_t memory) {
-      shape.states.push_back({static_cast<std::size_t>(taps - 1) * static_cast<std::size_t>(channels), memory});
-    };
-    if (const auto* attention = std::get_if<AttentionSpec>(&block.operation)) {
-      shape.caches.push_back({{attention->kv_heads, attention->head_dim, type}, attention->window});
-    } else if (const auto* mla = std::get_if<MlaSpec>(&block.operation)) {
-      shape.caches.push_back({{1, mla->latent_dim + mla->rope_dim, type, mla->latent_dim}, 0});
-      if (mla->indexer) shape.caches.push_back({{1, mla->indexer->head_dim, type, mla->indexer->head_dim}, 0});
-    } else if (const auto* delta = std::get_if<DeltaNetSpec>(&block.operation)) {
-      add_state(delta->conv.taps, delta->shape.channels(),
-                static_cast<std::size_t>(delta->shape.value_width()) * static_cast<std::size_t>(delta->shape.key_dim));
-    } else if (const auto* kda = std::get_if<KdaSpec>(&block.operation)) {
-      const int width = kda->heads * kda->head_dim;
-      add_state(kda->conv.taps, 3 * width, static_cast<std::size_t>(width) * static_cast<std::size_t>(kda->head_dim));
-    } else if (const auto* mamba = std::get_if<Mamba2Spec>(&block.operation)) {
-      add_state(mamba->conv.taps, mamba->shape.channels(),
-                static_cast<std::size_t>(mamba->shape.inner()) * static_cast<std::size_t>(mamba->shape.state));
-    }
-  }
-  return shape;
-}
-
 bool has_indexer(const ModelSpec& spec) {
   return std::any_of(spec.blocks.begin(), spec.blocks.end(), [](const BlockSpec& block) {
     const auto* mla = std::get_if<MlaSpec>(&block.operation);
@@ -147,6 +121,31 @@ std::uint64_t head_bytes(const stream::Checkpoint& checkpoint, const ModelSpec& 
     if (const stream::TensorInfo* info = checkpoint.find(spec.head + tensor)) bytes += info->bytes;
   }
   return bytes;
+}
+
+SessionShape session_shape(const ModelSpec& spec, DType type) {
+  SessionShape shape;
+  for (const BlockSpec& block : spec.blocks) {
+    const auto add_state = [&](int taps, int channels, std::size_t memory) {
+      shape.states.push_back({static_cast<std::size_t>(taps - 1) * static_cast<std::size_t>(channels), memory});
+    };
+    if (const auto* attention = std::get_if<AttentionSpec>(&block.operation)) {
+      shape.caches.push_back({{attention->kv_heads, attention->head_dim, type}, attention->window});
+    } else if (const auto* mla = std::get_if<MlaSpec>(&block.operation)) {
+      shape.caches.push_back({{1, mla->latent_dim + mla->rope_dim, type, mla->latent_dim}, 0});
+      if (mla->indexer) shape.caches.push_back({{1, mla->indexer->head_dim, type, mla->indexer->head_dim}, 0});
+    } else if (const auto* delta = std::get_if<DeltaNetSpec>(&block.operation)) {
+      add_state(delta->conv.taps, delta->shape.channels(),
+                static_cast<std::size_t>(delta->shape.value_width()) * static_cast<std::size_t>(delta->shape.key_dim));
+    } else if (const auto* kda = std::get_if<KdaSpec>(&block.operation)) {
+      const int width = kda->heads * kda->head_dim;
+      add_state(kda->conv.taps, 3 * width, static_cast<std::size_t>(width) * static_cast<std::size_t>(kda->head_dim));
+    } else if (const auto* mamba = std::get_if<Mamba2Spec>(&block.operation)) {
+      add_state(mamba->conv.taps, mamba->shape.channels(),
+                static_cast<std::size_t>(mamba->shape.inner()) * static_cast<std::size_t>(mamba->shape.state));
+    }
+  }
+  return shape;
 }
 
 DType default_cache_type(const ModelSpec& spec) {

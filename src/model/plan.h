@@ -67,6 +67,9 @@ struct ModelPlan {
   bool chunk_given_ = false;  // by a setting
 };
 
+/// The keys, values and states that a session of the blocks of `spec` keeps; for no context yet.
+SessionShape session_shape(const ModelSpec& spec, DType type);
+
 /// What a decoded token touches and reads, layer by layer: the model of the schedule bound. What follows the experts in
 /// an MoE block (a projection back from the latent) counts to the next one.
 cache::ScheduleModel schedule_model(const ModelPlan& plan);

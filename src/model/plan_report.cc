@@ -86,18 +86,18 @@ std::string milliseconds(double seconds) { return fmt::format("{:.3g} ms", 1e3 *
 std::string prefill_text(const PlanReport& r) {
   const PrefillPrediction& p = r.prefill;
   if (r.moe_layers == 0) {
-    return "prefill    is not predicted: multiplication is measured with experts, and the model has none\n";
+    return fmt::format("prefill    about {:.1f} tok/s for the first {} tokens of a prompt\n", p.tok_per_s, p.tokens);
   }
   std::string text =
-      fmt::format("prefill    up to {:.1f} tok/s, bound by {}; {} tokens at once use {:.1f} experts of a layer, {}\n",
+      fmt::format("prefill    about {:.1f} tok/s, bound by {}; {} tokens at once use {:.1f} experts of a layer, {}\n",
                   p.tok_per_s, p.binding(), p.tokens, p.distinct_experts,
                   p.bytes_read > 0 ? bytes_text(p.bytes_read) + " to read" : "and nothing is read");
   if (p.bytes_read > 0) {
-    text +=
-        fmt::format("           of a chunk's time the disk needs {} and multiplication {}, {} of it while reading\n",
-                    seconds_text(p.disk_seconds), seconds_text(p.multiply_seconds), seconds_text(p.expert_seconds));
+    text += fmt::format("           a chunk computes for {}, {} of it while the disk reads for {}, and waits for {}\n",
+                        seconds_text(p.multiply_seconds), seconds_text(p.expert_seconds), seconds_text(p.disk_seconds),
+                        seconds_text(p.wait_seconds));
   }
-  text += fmt::format("           while slots are empty up to {:.1f} tok/s, bound by {}, with {} to read\n",
+  text += fmt::format("           while slots are empty about {:.1f} tok/s, bound by {}, with {} to read\n",
                       r.cold_prefill.tok_per_s, r.cold_prefill.binding(), bytes_text(r.cold_prefill.bytes_read));
   return text + fmt::format("           chunk {}: {}\n", r.budget.chunk_tokens, to_string(r.chunk));
 }
@@ -119,8 +119,8 @@ std::string speed_text(const PlanReport& r) {
     text += "; all experts are in slots, and nothing is read\n";
   }
   return text + prefill_text(r) +
-         "           These are bounds, not promises: what the order of the layers allows if software costs nothing,\n"
-         "           and for prefill without attention to what is before a token.\n";
+         "           Decode is a bound: what the order of the layers allows if software costs nothing. Prefill\n"
+         "           is what the parts of a first chunk were measured to take; later ones attend to more positions.\n";
 }
 
 double ratio(double then, double now) { return now > 0 ? then / now : 1; }
@@ -133,7 +133,7 @@ std::string gain_text(const PlanReport& r, std::string_view change, const Decode
   }
   text += fmt::format("up to {:.1f} tok/s: {:.2f} times as fast\n", then.tok_per_s,
                       ratio(then.tok_per_s, r.decode.tok_per_s));
-  return text + fmt::format("  {:<22}prefill up to {:.1f} tok/s: {:.2f} times as fast\n", "", prefill.tok_per_s,
+  return text + fmt::format("  {:<22}prefill about {:.1f} tok/s: {:.2f} times as fast\n", "", prefill.tok_per_s,
                             ratio(prefill.tok_per_s, r.prefill.tok_per_s));
 }
 
@@ -203,14 +203,15 @@ ordered_json prefill_json(const PrefillPrediction& prefill) {
           {"disk_seconds", prefill.disk_seconds},
           {"multiply_seconds", prefill.multiply_seconds},
           {"expert_multiply_seconds", prefill.expert_seconds},
+          {"wait_seconds", prefill.wait_seconds},
           {"tok_per_s", known ? ordered_json(prefill.tok_per_s) : ordered_json(nullptr)},
           {"binding", known ? ordered_json(prefill.binding()) : ordered_json(nullptr)}};
 }
 
 }  // namespace
 
-PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const PlanRoutes& routes,
-                            std::string_view policy_name) {
+PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const PromptRates& prompt,
+                            const PlanRoutes& routes, std::string_view policy_name) {
   const cache::PolicyEntry& policy = cache::eviction_policy(policy_name);
   const TokenSizes sizes = token_sizes(plan);
   const int slots = plan.budget.slots_per_layer;
@@ -230,15 +231,18 @@ PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const Pla
   report.recall = planned_recall(plan);
   report.decode = predict_decode(sizes, rates, routes, slots, policy, report.recall);
   const int chunk = plan.budget.chunk_tokens;
-  report.prefill = predict_prefill(sizes, rates, routes, chunk, slots);
-  report.cold_prefill = predict_prefill(sizes, rates, routes, chunk, 0);
+  report.prefill = predict_prefill(sizes, rates, prompt, routes, chunk, {slots, slots});
+  report.cold_prefill = predict_prefill(sizes, rates, prompt, routes, chunk, {slots, 0});
   Rates faster = rates;
   faster.disk *= 2;
+  PromptRates faster_prompt = prompt;
+  faster_prompt.disk *= 2;
   report.double_disk = predict_decode(sizes, faster, routes, slots, policy, report.recall);
-  report.double_disk_prefill = predict_prefill(sizes, faster, routes, chunk, slots);
+  report.double_disk_prefill = predict_prefill(sizes, faster, faster_prompt, routes, chunk, {slots, slots});
   const cache::Budget twice = budget_with_double_memory(plan);
   report.double_memory = predict_decode(sizes, rates, routes, twice.slots_per_layer, policy, report.recall);
-  report.double_memory_prefill = predict_prefill(sizes, rates, routes, twice.chunk_tokens, twice.slots_per_layer);
+  report.double_memory_prefill =
+      predict_prefill(sizes, rates, prompt, routes, twice.chunk_tokens, {twice.slots_per_layer, twice.slots_per_layer});
   if (plan.experts.empty()) return report;
   for (const int count : slot_counts(plan)) {
     report.rows.push_back({.decode = predict_decode(sizes, rates, routes, count, policy, report.recall),

@@ -49,8 +49,8 @@ struct PlanReport {
 
 /// Works everything out from a plan, the rates of this machine and routes. `policy` as in RuntimeSettings. settings,
 /// notices, io, threads and packing are left to the caller.
-PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const PlanRoutes& routes,
-                            std::string_view policy);
+PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const PromptRates& prompt,
+                            const PlanRoutes& routes, std::string_view policy);
 
 /// For people, newline-terminated.
 std::string plan_text(const PlanReport& report);

@@ -3,6 +3,9 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <deque>
 #include <vector>
 
 #include "base/error.h"
@@ -37,32 +40,6 @@ std::size_t behind_warm_up(const cache::RouteLog& log, int steps) {
   return seen >= 2 * steps ? begin : 0;
 }
 
-struct UsedExperts {
-  double per_layer = 0;  // distinct ones, on average over layers
-  int tokens = 0;        // that used them
-  int top_k = 0;
-};
-
-/// By the first decode steps, up to `tokens`. The log has one at least.
-UsedExperts used_experts(const cache::RouteLog& log, int tokens) {
-  UsedExperts used;
-  const auto experts = static_cast<std::size_t>(log.experts());
-  std::vector<bool> seen(static_cast<std::size_t>(log.layers()) * experts);
-  std::optional<std::uint64_t> last;
-  for (std::size_t i = 0; i < log.size(); ++i) {
-    if (!decodes(log[i])) continue;
-    if (log[i].step != last) {
-      if (used.tokens == tokens) break;
-      ++used.tokens;
-      last = log[i].step;
-    }
-    used.top_k = static_cast<int>(log[i].ids.size());
-    for (const std::uint16_t id : log[i].ids) seen[static_cast<std::size_t>(log[i].layer) * experts + id] = true;
-  }
-  used.per_layer = static_cast<double>(std::count(seen.begin(), seen.end(), true)) / log.layers();
-  return used;
-}
-
 double per_second(double seconds, double count = 1) { return seconds > 0 ? count / seconds : 0; }
 
 }  // namespace
@@ -73,24 +50,22 @@ TokenSizes token_sizes(const ModelPlan& plan) {
                    .token_expert_bytes = plan.token_expert_bytes(),
                    .expert_bytes = 0,
                    .read_bytes = 0,
-                   .dense_weights = 0,
-                   .token_expert_weights = 0,
+                   .expert_weights = 0,
+                   .shared_weights = 0,
                    .schedule = schedule_model(plan)};
-  for (const BlockWeights& block : plan.weights.blocks) {
-    sizes.dense_weights += block.weights - block.shared_weights;
-    sizes.token_expert_weights += block.shared_weights;
-  }
+  for (const BlockWeights& block : plan.weights.blocks) sizes.shared_weights += block.shared_weights;
   std::uint64_t experts = 0;
   for (std::size_t layer = 0; layer < plan.experts.size(); ++layer) {
     const ExpertLayout& layout = plan.experts[layer];
     const auto of_layer = static_cast<std::uint64_t>(layout.records.experts);
     experts += of_layer;
-    sizes.token_expert_weights += layout.weights() * static_cast<std::uint64_t>(layout.top_k);
+    sizes.expert_weights += layout.weights() * of_layer;
     sizes.read_bytes += sizes.schedule.layers[layer].read_bytes * of_layer;
   }
   if (experts == 0) return sizes;
   sizes.expert_bytes = plan.expert_bytes() / experts;
   sizes.read_bytes /= experts;
+  sizes.expert_weights /= experts;
   return sizes;
 }
 
@@ -157,24 +132,107 @@ DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, con
   return result;
 }
 
-PrefillPrediction predict_prefill(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes,
-                                  int chunk_tokens, int slots) {
+std::vector<std::vector<double>> chunk_rows(const cache::RouteLog& log, int chunk_tokens) {
+  std::vector<std::vector<double>> rows(static_cast<std::size_t>(log.layers()),
+                                        std::vector<double>(static_cast<std::size_t>(log.experts())));
+  int tokens = 0;
+  int top_k = 0;
+  std::optional<std::uint64_t> last;
+  for (std::size_t i = 0; i < log.size(); ++i) {
+    if (!decodes(log[i])) continue;
+    if (log[i].step != last) {
+      if (tokens == chunk_tokens) break;
+      ++tokens;
+      last = log[i].step;
+    }
+    top_k = static_cast<int>(log[i].ids.size());
+    for (const std::uint16_t id : log[i].ids) ++rows[static_cast<std::size_t>(log[i].layer)][id];
+  }
+  if (tokens == 0 || tokens == chunk_tokens) return rows;
+  const double more_tokens = static_cast<double>(chunk_tokens) / tokens;
+  const double more_experts = used_share(log.experts(), top_k, chunk_tokens) / used_share(log.experts(), top_k, tokens);
+  for (std::vector<double>& layer : rows) {
+    const auto used = layer.size() - static_cast<std::size_t>(std::count(layer.begin(), layer.end(), 0.0));
+    auto fresh = std::lround(static_cast<double>(used) * (more_experts - 1));
+    for (double& count : layer) {
+      count = count == 0 && fresh > 0 ? static_cast<double>(fresh-- > 0) : count * more_tokens;
+    }
+  }
+  return rows;
+}
+
+double distinct_experts(const std::vector<std::vector<double>>& rows) {
+  double used = 0;
+  for (const std::vector<double>& layer : rows) {
+    used += static_cast<double>(std::count_if(layer.begin(), layer.end(), [](double count) { return count > 0; }));
+  }
+  return rows.empty() ? 0 : used / static_cast<double>(rows.size());
+}
+
+PrefillLayerSeconds prefill_layer_seconds(const std::vector<double>& rows, PrefillSlots slots, double row_seconds,
+                                          double read_seconds, double latency, double shared_seconds) {
+  assert(slots.filled <= slots.per_layer);
+  std::vector<std::size_t> misses;  // in the order of reading
+  for (std::size_t e = 0; e < rows.size(); ++e) {
+    if (rows[e] > 0) misses.push_back(e);
+  }
+  std::vector<std::size_t> hits = misses;
+  std::stable_sort(hits.begin(), hits.end(), [&](std::size_t a, std::size_t b) { return rows[a] > rows[b]; });
+  hits.resize(std::min(hits.size(), static_cast<std::size_t>(slots.filled)));
+  std::erase_if(misses, [&](std::size_t e) { return std::find(hits.begin(), hits.end(), e) != hits.end(); });
+
+  double now = shared_seconds;
+  PrefillLayerSeconds seconds{.compute = shared_seconds};
+  // When each slot is free to read into: at once, unless an expert of this chunk is in it.
+  std::deque<double> free(static_cast<std::size_t>(slots.per_layer) - hits.size());
+  const auto compute = [&](std::size_t expert) {
+    now += rows[expert] * row_seconds;
+    seconds.compute += rows[expert] * row_seconds;
+    free.push_back(now);
+  };
+  for (const std::size_t expert : hits) compute(expert);
+  double disk = 0;  // when it has done what it was asked for
+  for (std::size_t i = 0; i < misses.size(); ++i) {
+    const double begin = std::max(disk, free.front());
+    const bool idle = i == 0 || begin > disk;
+    free.pop_front();
+    disk = begin + read_seconds + (idle ? latency : 0);
+    seconds.wait += std::max(0.0, disk - now);
+    now = std::max(now, disk);
+    compute(misses[i]);
+  }
+  return seconds;
+}
+
+PrefillPrediction predict_prefill(const TokenSizes& sizes, const Rates& rates, const PromptRates& prompt,
+                                  const PlanRoutes& routes, int chunk_tokens, PrefillSlots slots) {
   PrefillPrediction result;
   result.tokens = chunk_tokens;
-  if (const cache::RouteLog& log = routes.log; log.layers() > 0) {
-    const UsedExperts used = used_experts(log, chunk_tokens);
-    const double experts = log.experts();
-    result.distinct_experts = std::min(experts, used.per_layer * used_share(log.experts(), used.top_k, chunk_tokens) /
-                                                    used_share(log.experts(), used.top_k, used.tokens));
-    const double missing = result.distinct_experts * std::max(0.0, 1 - slots / experts);
-    result.bytes_read = missing * log.layers() * static_cast<double>(sizes.read_bytes);
+  const std::vector<std::vector<double>> rows =
+      routes.log.layers() > 0 ? chunk_rows(routes.log, chunk_tokens) : std::vector<std::vector<double>>();
+  result.distinct_experts = distinct_experts(rows);
+  double misses = 0;  // of all layers
+  for (const std::vector<double>& layer : rows) {
+    misses += std::max<double>(0, distinct_experts({layer}) - slots.filled);
   }
-  if (rates.multiply <= 0 || (rates.disk <= 0 && result.bytes_read > 0)) return result;
-  const double dense_seconds = chunk_tokens * static_cast<double>(sizes.dense_weights) / rates.multiply;
-  result.expert_seconds = chunk_tokens * static_cast<double>(sizes.token_expert_weights) / rates.multiply;
-  result.multiply_seconds = dense_seconds + result.expert_seconds;
-  if (result.bytes_read > 0) result.disk_seconds = result.bytes_read / rates.disk;
-  result.tok_per_s = per_second(dense_seconds + std::max(result.disk_seconds, result.expert_seconds), chunk_tokens);
+  result.bytes_read = misses * static_cast<double>(sizes.read_bytes);
+  if (prompt.block_seconds <= 0) return result;
+  result.multiply_seconds = chunk_tokens * prompt.block_seconds;
+  const double multiply = misses > 0 ? prompt.multiply : rates.multiply;
+  if (!rows.empty() && (multiply <= 0 || (misses > 0 && prompt.disk <= 0))) return result;
+  if (misses > 0) result.disk_seconds = result.bytes_read / prompt.disk;
+  const double read_seconds = misses > 0 ? static_cast<double>(sizes.read_bytes) / prompt.disk : 0;
+  const double shared =
+      static_cast<double>(sizes.shared_weights) / std::max<double>(1, static_cast<double>(rows.size()));
+  for (const std::vector<double>& layer : rows) {
+    const PrefillLayerSeconds seconds =
+        prefill_layer_seconds(layer, slots, static_cast<double>(sizes.expert_weights) / multiply, read_seconds,
+                              rates.disk_latency, chunk_tokens * shared / multiply);
+    result.expert_seconds += seconds.compute;
+    result.wait_seconds += seconds.wait;
+  }
+  result.multiply_seconds += result.expert_seconds;
+  result.tok_per_s = per_second(result.multiply_seconds + result.wait_seconds, chunk_tokens);
   return result;
 }
 

@@ -6,24 +6,26 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cache/eviction_policy.h"
 #include "cache/route_log.h"
 #include "model/plan.h"
+#include "model/prompt_probe.h"
 #include "model/rates.h"
 
 namespace sluice::model {
 
 /// What a token touches, reads and multiplies.
 struct TokenSizes {
-  std::uint64_t dense_bytes = 0;           // dense weights touched, the head included
-  std::uint64_t head_bytes = 0;            // of them
-  std::uint64_t token_expert_bytes = 0;    // experts touched, all layers
-  std::uint64_t expert_bytes = 0;          // of one expert, on average over layers; 0 for dense models
-  std::uint64_t read_bytes = 0;            // read for one missing expert, aligned windows included; likewise
-  std::uint64_t dense_weights = 0;         // multiplied with a token of a prompt: without head and shared experts
-  std::uint64_t token_expert_weights = 0;  // multiplied with a token in experts, routed and shared
-  cache::ScheduleModel schedule;           // the bytes layer by layer
+  std::uint64_t dense_bytes = 0;         // dense weights touched, the head included
+  std::uint64_t head_bytes = 0;          // of them
+  std::uint64_t token_expert_bytes = 0;  // experts touched, all layers
+  std::uint64_t expert_bytes = 0;        // of one expert, on average over layers; 0 for dense models
+  std::uint64_t read_bytes = 0;          // read for one missing expert, aligned windows included; likewise
+  std::uint64_t expert_weights = 0;      // of one expert, on average over layers: multiplied with a token
+  std::uint64_t shared_weights = 0;      // of the shared experts, all layers: likewise
+  cache::ScheduleModel schedule;         // the bytes layer by layer
 };
 
 TokenSizes token_sizes(const ModelPlan& plan);
@@ -64,26 +66,52 @@ double planned_recall(const ModelPlan& plan);
 DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes, int slots,
                                 const cache::PolicyEntry& policy, double recall);
 
-/// A chunk of a prompt. In each layer reads begin when the router has chosen, and only the experts are there to compute
-/// meanwhile; so a chunk takes what the dense products take, and then what the experts' products or their reads take,
-/// whichever is longer. Attention over earlier positions, recurrences and whatever is no product are left out.
+/// A chunk at the beginning of a prompt.
 struct PrefillPrediction {
   int tokens = 0;               // of the chunk
   double distinct_experts = 0;  // per layer
   double bytes_read = 0;        // per chunk
   double disk_seconds = 0;      // per chunk, if nothing but the disk took time
-  double multiply_seconds = 0;  // likewise
+  double multiply_seconds = 0;  // likewise, of computing, whatever it is
   double expert_seconds = 0;    // of them, with experts: what reads may hide behind
-  double tok_per_s = 0;         // 0 unknown, as for dense models, with which multiplication is not measured
+  double wait_seconds = 0;      // per chunk, for reads while there is nothing to compute
+  double tok_per_s = 0;         // 0 unknown
 
   /// "disk" or "multiplication", whichever takes longer.
   std::string_view binding() const { return disk_seconds > multiply_seconds ? "disk" : "multiplication"; }
 };
 
-/// Each distinct expert of the chunk that has no slot is read once; with 0 slots that is the first chunk of a prompt
-/// that finds nothing in memory. Which experts a chunk uses the routes tell; of one that is longer than they are, as
-/// many more as used_share() (prefill_chunk.h) grows.
-PrefillPrediction predict_prefill(const TokenSizes& sizes, const Rates& rates, const PlanRoutes& routes,
-                                  int chunk_tokens, int slots);
+/// Where the experts of a chunk go.
+struct PrefillSlots {
+  int per_layer = 0;
+  int filled = 0;  // of them: those that hold an expert when the chunk begins
+};
+
+/// How many tokens of a chunk use each expert of each MoE layer, [layers][experts], as the first decode steps of the
+/// routes have it. A chunk that is longer than they are gives each expert more tokens in proportion, and uses as many
+/// more experts as used_share() (prefill_chunk.h) grows, one token each.
+std::vector<std::vector<double>> chunk_rows(const cache::RouteLog& log, int chunk_tokens);
+
+/// The mean number of experts per layer that have tokens.
+double distinct_experts(const std::vector<std::vector<double>>& rows);
+
+/// Seconds of one MoE layer.
+struct PrefillLayerSeconds {
+  double compute = 0;
+  double wait = 0;  // the layer takes both
+};
+
+/// Replays the experts of a layer: filled slots hold those with most tokens, which are computed first. The others are
+/// read one after the other, each as soon as there is a slot, which is free when its last expert has been computed; an
+/// idle disk takes `latency` more. An expert is computed when it has been read and those before it are done. `rows` is
+/// [experts], `row_seconds` what one row of an expert takes, `read_seconds` what one expert takes to read. Computing
+/// begins with `shared_seconds` that need no expert. per_layer >= 1 unless nothing is read.
+PrefillLayerSeconds prefill_layer_seconds(const std::vector<double>& rows, PrefillSlots slots, double row_seconds,
+                                          double read_seconds, double latency, double shared_seconds);
+
+/// The blocks take what they were measured to, then each MoE layer what prefill_layer_seconds() makes of the measured
+/// rates: those of `prompt` where something is read, else rates.multiply. Without experts, the blocks are all.
+PrefillPrediction predict_prefill(const TokenSizes& sizes, const Rates& rates, const PromptRates& prompt,
+                                  const PlanRoutes& routes, int chunk_tokens, PrefillSlots slots);
 
 }  // namespace sluice::model

@@ -17,12 +17,12 @@ namespace {
 /// Beyond every cache of the processors in use.
 constexpr std::uint64_t kMostProbedBytes = 256 * kMiB;
 
-Rates rates_of(stream::DriveProbe drive, double memory, const ModelPlan& plan, const kernels::Context& context) {
+Rates rates_of(stream::DriveProbe drive, double memory) {
   const double disk = drive.bytes_per_second();
   const double latency = drive.latency;
   return {.disk = disk,
           .memory = memory,
-          .multiply = plan.experts.empty() ? 0 : probe_multiply(plan.experts.front(), context),
+          .multiply = 0,
           .disk_latency = latency,
           .drive = std::move(drive),
           .age_seconds = {}};
@@ -33,7 +33,7 @@ Rates rates_of(stream::DriveProbe drive, double memory, const ModelPlan& plan, c
 Rates measure_rates(Model& model) {
   stream::DriveProbe drive = model.probe_drive();
   const double memory = probe_memory(model.resident_weights(), model.context().team);
-  return rates_of(std::move(drive), memory, model.plan(), model.context());
+  return rates_of(std::move(drive), memory);
 }
 
 Rates measure_rates(const ModelPlan& plan, stream::Reader& reader, const kernels::Context& context) {
@@ -42,7 +42,13 @@ Rates measure_rates(const ModelPlan& plan, stream::Reader& reader, const kernels
       {plan.budget.dense_bytes + plan.budget.slot_bytes, kMostProbedBytes, plan.budget_request.available_bytes / 4});
   const Buffer memory = Buffer::allocate(bytes, "memory probe");
   memory.prefault();
-  return rates_of(std::move(drive), probe_memory(memory.bytes(), context.team), plan, context);
+  Rates rates = rates_of(std::move(drive), probe_memory(memory.bytes(), context.team));
+  rates.multiply = measure_multiply(plan, context);
+  return rates;
+}
+
+double measure_multiply(const ModelPlan& plan, const kernels::Context& context) {
+  return plan.experts.empty() ? 0 : probe_multiply(plan.experts.front(), context);
 }
 
 std::string age_text(const Rates& rates) {

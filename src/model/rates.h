@@ -25,11 +25,15 @@ struct Rates {
 using RatesSource = std::function<Rates()>;
 
 /// Probes the drive (stream/drive_probe.h) with the model's reader and files, then memory (memory_probe.h) over its
-/// dense weights and multiplication (multiply_probe.h) with its threads: 0.7 seconds as a rule. Not during a forward().
+/// dense weights with its threads: 0.6 seconds as a rule. Multiplication is left unknown: no bound of a run needs it.
+/// Not during a forward().
 Rates measure_rates(Model& model);
-/// The same before a model is loaded: memory is probed over as much of it as weights and slots will take, at most 256
-/// MiB or a quarter of what is available. `reader` has the checkpoint's files, in order.
+/// The same before a model is loaded, and multiplication: memory is probed over as much of it as weights and slots will
+/// take, at most 256 MiB or a quarter of what is available. `reader` has the checkpoint's files, in order.
 Rates measure_rates(const ModelPlan& plan, stream::Reader& reader, const kernels::Context& context);
+
+/// Rates::multiply by the model's first experts (multiply_probe.h); 0 if it has none.
+double measure_multiply(const ModelPlan& plan, const kernels::Context& context);
 
 /// "measured 3 hours ago"; empty if they were measured now.
 std::string age_text(const Rates& rates);

@@ -168,27 +168,26 @@ std::string_view parse_cpu_name(std::string_view cpuinfo) {
   return colon == std::string_view::npos ? std::string_view() : rest.substr(colon + 2);
 }
 
-std::string rates_key(Model& model) {
+std::string rates_key(const ModelPlan& plan, const stream::IoChoice& choice, const kernels::Context& context) {
   const auto memory = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(getpagesize());
-  const std::span<const stream::FileInfo> files = model.checkpoint().files();
+  const std::span<const stream::FileInfo> files = plan.checkpoint.files();
   std::uint64_t file_bytes = 0;
   for (const stream::FileInfo& file : files) file_bytes += file.bytes;
-  const stream::IoChoice& choice = model.reader().choice();
-  const kernels::Context& context = model.context();
-  const std::vector<ExpertLayout>& experts = model.plan().experts;
+  const std::vector<ExpertLayout>& experts = plan.experts;
   return fmt::format("{}, {} CPUs, {} GiB; {} threads; device {}, {} {}; files {}, weights {}; {}", cpu_name(),
                      sysconf(_SC_NPROCESSORS_CONF), (memory + kGiB / 2) / kGiB, context.team.size(),
                      device_of(files.front().path), choice.engine, choice.direct ? "direct" : "buffered",
-                     size_class(file_bytes), size_class(model.resident_weights().size()),
+                     size_class(file_bytes), size_class(plan.dense.weight_bytes()),
                      experts.empty() ? "no experts" : product_name(experts.front(), context));
 }
 
 Rates cached_rates(Model& model, const RatesCache& cache, bool refresh) {
-  const std::string key = rates_key(model);
+  const std::string key = rates_key(model.plan(), model.reader().choice(), model.context());
   if (!refresh) {
     if (std::optional<Rates> rates = cache.find(key)) return *std::move(rates);
   }
   Rates rates = measure_rates(model);
+  rates.multiply = measure_multiply(model.plan(), model.context());
   cache.store(key, rates);
   return rates;
 }

@@ -39,7 +39,7 @@ class RatesCache {
 /// What rates depend on and a reboot does not change: the processor, its CPUs and memory; the threads; the device of
 /// the files, the engine and whether it reads directly; how large files and weights are, in powers of two, because
 /// small ones fit into caches; the shape and format of an expert, what multiplies it, and the instruction set.
-std::string rates_key(Model& model);
+std::string rates_key(const ModelPlan& plan, const stream::IoChoice& choice, const kernels::Context& context);
 
 /// "AMD EPYC 7B13" from /proc/cpuinfo; empty if it names none.
 std::string_view parse_cpu_name(std::string_view cpuinfo);

@@ -161,15 +161,12 @@ class Requests {
 
 }  // namespace
 
-void request_weights(const ModelSpec& spec, DenseLoader& loader, ModelWeights& weights) {
-  loader.matrix({spec.embedding}, spec.vocabulary, spec.hidden, weights.embedding);
-  loader.vector(spec.final_norm, spec.hidden, weights.final_norm);
-  loader.matrix({spec.head}, spec.vocabulary, spec.hidden, weights.head);
-  weights.blocks.resize(spec.blocks.size());
+void request_blocks(const ModelSpec& spec, DenseLoader& loader, std::vector<BlockWeights>& blocks) {
+  blocks.resize(spec.blocks.size());
   Requests requests(loader, spec.hidden);
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
     const BlockSpec& block = spec.blocks[i];
-    BlockWeights& target = weights.blocks[i];
+    BlockWeights& target = blocks[i];
     const std::uint64_t before_bytes = loader.requested_bytes();
     const std::uint64_t before_weights = loader.requested_weights();
     loader.vector(block.norm, spec.hidden, target.norm);
@@ -182,6 +179,13 @@ void request_weights(const ModelSpec& spec, DenseLoader& loader, ModelWeights& w
     target.shared_bytes = requests.shared_bytes();
     target.shared_weights = requests.shared_weights();
   }
+}
+
+void request_weights(const ModelSpec& spec, DenseLoader& loader, ModelWeights& weights) {
+  loader.matrix({spec.embedding}, spec.vocabulary, spec.hidden, weights.embedding);
+  loader.vector(spec.final_norm, spec.hidden, weights.final_norm);
+  loader.matrix({spec.head}, spec.vocabulary, spec.hidden, weights.head);
+  request_blocks(spec, loader, weights.blocks);
 }
 
 }  // namespace sluice::model

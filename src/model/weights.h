@@ -105,4 +105,7 @@ struct ModelWeights {
 /// load(), and `spec` as long as the weights are used.
 void request_weights(const ModelSpec& spec, DenseLoader& loader, ModelWeights& weights);
 
+/// The same for the blocks alone.
+void request_blocks(const ModelSpec& spec, DenseLoader& loader, std::vector<BlockWeights>& blocks);
+
 }  // namespace sluice::model

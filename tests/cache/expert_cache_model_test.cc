@@ -81,15 +81,15 @@ class CacheBesideModel : public ::testing::TestWithParam<Setting> {
     }
     const std::span<const ReadyExpert> batch = pair.real.next();
     observe_landings();
-    std::vector<int> expected;
-    if (!pair.naive.ready.empty()) {
-      expected.assign(pair.naive.ready.begin(), pair.naive.ready.end());
-    } else {
+    if (pair.naive.ready.empty()) {
+      const bool done = pair.naive.reading.empty();
       for (const int id : pair.naive.reading) {
-        if (naive_.has_landed(layer, id)) expected.push_back(id);
+        if (naive_.has_landed(layer, id)) pair.naive.ready.insert(id);
       }
-      EXPECT_EQ(expected.empty(), pair.naive.reading.empty());
+      EXPECT_EQ(pair.naive.ready.empty(), done);
+      for (const int id : pair.naive.ready) pair.naive.reading.erase(id);
     }
+    const std::vector<int> expected = naive_.portion(pair.naive);
     EXPECT_EQ(ids_of(batch), expected);
     naive_.hand_out(pair.naive, expected);
     for (const ReadyExpert& ready : batch) {

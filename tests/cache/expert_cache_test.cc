@@ -116,6 +116,18 @@ TEST_F(ExpertCacheTest, AUnionLargerThanTheSlotsGoesThroughInWaves) {
   }
 }
 
+TEST_F(ExpertCacheTest, HandsOutFewAtOnceWhileExpertsWaitForSlots) {
+  ExpertCache cache(file_.layers(), {.slots_per_layer = 4}, reader_);
+  load(cache, 0, {0, 1, 2, 3}, 1);
+  Lease lease = cache.acquire(0, std::vector{0, 1, 2, 3, 4, 5, 6}, Phase::prefill, 2);
+  const std::size_t before = reader_.outstanding();
+  EXPECT_EQ(lease.next().size(), 1U) << "four are there, and every slot that is given back can be read into";
+  EXPECT_EQ(reader_.outstanding(), before);
+  EXPECT_EQ(lease.next().size(), 1U);
+  EXPECT_GT(reader_.outstanding(), before) << "the first one's slot";
+  EXPECT_EQ(drain(lease).size(), 5U);
+}
+
 TEST_F(ExpertCacheTest, AnExpertThatAnotherLeaseIsReadingIsAHitAndReadOnce) {
   ExpertCache cache(file_.layers(), {.slots_per_layer = 4}, reader_);
   Lease first = cache.acquire(0, std::vector{1, 2}, Phase::decode, 1);

@@ -20,7 +20,7 @@ struct NaiveLease {
   std::uint64_t step = 0;
   std::vector<int> waiting;  // no slot yet
   std::set<int> reading;     // pinned, not landed when the lease got hold of them
-  std::set<int> ready;       // pinned, resident when looked up
+  std::set<int> ready;       // pinned, resident
   std::set<int> handed_out;  // pinned until waiting reads need the slot
   std::set<int> staying;     // of a request larger than the slots: what is left of it at the end
   std::set<int> stayed;      // handed out and staying: pinned to the end
@@ -81,6 +81,16 @@ class NaiveCache {
     if (!lease.ready.empty() || !lease.reading.empty()) return;
     unpin(lease.layer, lease.stayed);
     start(lease);
+  }
+
+  /// The next batch of what is ready: all, or a quarter of the slots while others wait for some, leaving ones first.
+  std::vector<int> portion(const NaiveLease& lease) const {
+    std::vector<int> ids(lease.ready.begin(), lease.ready.end());
+    std::stable_partition(ids.begin(), ids.end(), [&](int id) { return !lease.staying.contains(id); });
+    const std::size_t slots = layers_[static_cast<std::size_t>(lease.layer)].slots;
+    if (!lease.waiting.empty()) ids.resize(std::min(ids.size(), std::max<std::size_t>(1, slots / 4)));
+    std::sort(ids.begin(), ids.end());
+    return ids;
   }
 
   /// Notes that `ids` were handed out.

@@ -45,8 +45,8 @@ const TokenSizes kSizes{.dense_bytes = 1000,
                         .token_expert_bytes = 200,
                         .expert_bytes = 200,
                         .read_bytes = 300,
-                        .dense_weights = 40,
-                        .token_expert_weights = 60,
+                        .expert_weights = 60,
+                        .shared_weights = 0,
                         .schedule = cache::even_schedule(1, 1000, 400, 200, 300)};
 
 TEST(PredictDecode, WithoutHitsEveryTokenWaitsForTheDisk) {
@@ -84,8 +84,8 @@ TEST(PredictDecode, GuessesStartReadsBeforeTheRouter) {
                          .token_expert_bytes = 400,
                          .expert_bytes = 200,
                          .read_bytes = 300,
-                         .dense_weights = 0,
-                         .token_expert_weights = 0,
+                         .expert_weights = 0,
+                         .shared_weights = 0,
                          .schedule = {.layers = {{.before_router_bytes = 100, .expert_bytes = 200, .read_bytes = 300},
                                                  {.before_router_bytes = 500, .expert_bytes = 200, .read_bytes = 300}},
                                       .after_bytes = 400}};
@@ -132,91 +132,139 @@ TEST(PredictDecode, UnknownRatesGiveNoSpeed) {
   EXPECT_EQ(predict_decode(kSizes, rates(0, 100), in_turn(30), 2, lru(), 0).tok_per_s, 0);
 }
 
-TEST(PredictPrefill, ReadsEachDistinctExpertOnce) {
-  const Rates slow = rates(100, 0, 1000);
-  const PrefillPrediction p = predict_prefill(kSizes, slow, in_turn(30), 10, 0);
+/// Blocks take 0.01 s per token; experts are multiplied at `multiply` while others are read at `disk`.
+PromptRates prompt_rates(double disk, double multiply) {
+  return {.block_seconds = 0.01, .multiply = multiply, .disk = disk};
+}
+
+PrefillPrediction prefill(double disk, double multiply, int steps, int tokens, PrefillSlots slots) {
+  return predict_prefill(kSizes, rates(disk, 0, 2 * multiply), prompt_rates(disk, multiply), in_turn(steps), tokens,
+                         slots);
+}
+
+TEST(ChunkRows, CountTheTokensOfEachExpert) {
+  EXPECT_EQ(chunk_rows(in_turn(30).log, 10), (std::vector<std::vector<double>>{{4, 3, 3, 0}}));
+  EXPECT_EQ(chunk_rows(in_turn(30).log, 2), (std::vector<std::vector<double>>{{1, 1, 0, 0}}));
+  EXPECT_EQ(distinct_experts({{4, 0, 1}, {0, 0, 2}}), 1.5);
+  EXPECT_EQ(distinct_experts({}), 0);
+}
+
+TEST(ChunkRows, AChunkThatIsLongerThanTheRoutesUsesMoreExperts) {
+  EXPECT_EQ(chunk_rows(in_turn(2).log, 4), (std::vector<std::vector<double>>{{2, 2, 1, 0}}))
+      << "2 (1 - (3/4)^4) / (1 - (3/4)^2) = 3.1 experts";
+  EXPECT_EQ(chunk_rows(in_turn(3).log, 300), (std::vector<std::vector<double>>{{100, 100, 100, 1}})) << "all there are";
+}
+
+TEST(PrefillLayer, IsProductsWhenNothingIsRead) {
+  const PrefillLayerSeconds seconds = prefill_layer_seconds({3, 0, 2}, {2, 2}, 10, 1000, 1, 7);
+  EXPECT_DOUBLE_EQ(seconds.compute, 7 + 50);
+  EXPECT_EQ(seconds.wait, 0);
+}
+
+TEST(PrefillLayer, WaitsForTheFirstReadAndOverlapsTheOthers) {
+  // Reads end at 0.5 + 4, 8.5, 12.5; each is computed in 10.
+  EXPECT_DOUBLE_EQ(prefill_layer_seconds({1, 1, 1}, {3, 0}, 10, 4, 0.5, 0).wait, 4.5);
+  EXPECT_DOUBLE_EQ(prefill_layer_seconds({1, 1, 1}, {3, 0}, 10, 4, 0.5, 3).wait, 1.5) << "a shared expert comes first";
+  // A slow disk: at 0.5 + 20, 40.5, 60.5, and the last is computed by 70.5.
+  const PrefillLayerSeconds slow = prefill_layer_seconds({1, 1, 1}, {3, 0}, 10, 20, 0.5, 0);
+  EXPECT_DOUBLE_EQ(slow.compute + slow.wait, 70.5);
+  EXPECT_DOUBLE_EQ(slow.compute, 30);
+}
+
+TEST(PrefillLayer, ReadsIntoSlotsThatAreFree) {
+  // One slot: read and computed by turns, and the disk is idle before each.
+  EXPECT_DOUBLE_EQ(prefill_layer_seconds({1, 1, 1}, {1, 0}, 10, 4, 0.5, 0).wait, 3 * 4.5);
+  // Both slots are filled with the two of most tokens; the first of them is done at 30, when the read begins.
+  EXPECT_DOUBLE_EQ(prefill_layer_seconds({2, 1, 3}, {2, 2}, 10, 40, 0.5, 0).wait, 30 + 40.5 - 50);
+  // A third slot is empty: the read ends before they are computed.
+  EXPECT_DOUBLE_EQ(prefill_layer_seconds({2, 1, 3}, {3, 2}, 10, 40, 0.5, 0).wait, 0);
+}
+
+TEST(PrefillLayer, IsNeverFasterThanDiskOrProductsAndMoreSlotsNeverHurt) {
+  const std::vector<double> rows{5, 1, 0, 9, 2, 2, 0, 1, 4, 7};
+  for (const double read : {0.1, 2.0, 5.0, 50.0}) {
+    double before = 1e9;
+    for (int slots = 1; slots <= 10; ++slots) {
+      const PrefillLayerSeconds cold = prefill_layer_seconds(rows, {slots, 0}, 1, read, 0.25, 0);
+      EXPECT_DOUBLE_EQ(cold.compute, 31);
+      EXPECT_GE(cold.compute + cold.wait, 8 * read);
+      EXPECT_LE(cold.wait, before) << slots;
+      before = cold.wait;
+      const PrefillLayerSeconds warm = prefill_layer_seconds(rows, {slots, slots}, 1, read, 0.25, 0);
+      EXPECT_GE(warm.compute + warm.wait, (8 - slots) * read);
+    }
+  }
+}
+
+TEST(PredictPrefill, AddsUpBlocksExpertsAndWaits) {
+  const PrefillPrediction p = prefill(100, 1000, 30, 10, {4, 0});
   EXPECT_EQ(p.tokens, 10);
   EXPECT_DOUBLE_EQ(p.distinct_experts, 3);
   EXPECT_DOUBLE_EQ(p.bytes_read, 900);
   EXPECT_DOUBLE_EQ(p.disk_seconds, 9);
   EXPECT_DOUBLE_EQ(p.expert_seconds, 10 * 60 / 1000.0);
-  EXPECT_DOUBLE_EQ(p.multiply_seconds, 10 * (60 + 40) / 1000.0);
+  EXPECT_DOUBLE_EQ(p.multiply_seconds, 0.1 + 0.6);
+  // Reads end at 3, 6 and 9; three tokens of the last expert are computed behind that.
+  EXPECT_DOUBLE_EQ(p.wait_seconds, 9 + 0.18 - 0.6);
   EXPECT_EQ(p.binding(), "disk");
-  EXPECT_DOUBLE_EQ(p.tok_per_s, 10 / (0.4 + 9)) << "nothing is read during the dense products";
-  EXPECT_DOUBLE_EQ(predict_prefill(kSizes, slow, in_turn(30), 2, 0).distinct_experts, 2);
-  EXPECT_DOUBLE_EQ(predict_prefill(kSizes, slow, in_turn(30), 10, 1).bytes_read, 900 * 3 / 4.0);
-  const PrefillPrediction fast = predict_prefill(kSizes, rates(1e6, 0, 1000), in_turn(30), 10, 0);
+  EXPECT_DOUBLE_EQ(p.tok_per_s, 10 / (0.1 + 9 + 0.18)) << "nothing is read while blocks are computed";
+  EXPECT_DOUBLE_EQ(prefill(100, 1000, 30, 10, {4, 1}).bytes_read, 600);
+  const PrefillPrediction fast = prefill(1e9, 1000, 30, 10, {4, 0});
   EXPECT_EQ(fast.binding(), "multiplication");
-  EXPECT_DOUBLE_EQ(fast.tok_per_s, 10 / 1.0);
+  EXPECT_NEAR(fast.tok_per_s, 10 / 0.7, 1e-3);
 }
 
-TEST(PredictPrefill, AChunkThatIsLongerThanTheRoutesUsesMoreExperts) {
-  const PrefillPrediction two = predict_prefill(kSizes, rates(100, 0, 1000), in_turn(2), 2, 0);
-  const PrefillPrediction four = predict_prefill(kSizes, rates(100, 0, 1000), in_turn(2), 4, 0);
-  EXPECT_EQ(four.tokens, 4);
-  EXPECT_DOUBLE_EQ(two.distinct_experts, 2);
-  EXPECT_DOUBLE_EQ(four.distinct_experts, 2 * (1 - 81 / 256.0) / (1 - 9 / 16.0));  // (1 - 1/4)^tokens
-  EXPECT_EQ(predict_prefill(kSizes, rates(100, 0, 1000), in_turn(3), 1000, 0).distinct_experts, 4) << "all there are";
-}
-
-TEST(PredictPrefill, IsNeverFasterThanEitherAndNeverSlowerOnABetterMachine) {
-  for (const int slots : {0, 1, 3}) {
+TEST(PredictPrefill, IsNeverSlowerOnABetterMachine) {
+  for (const int slots : {1, 2, 3}) {
     double before = 0;
     for (double disk = 10; disk < 1e6; disk *= 2) {
-      const PrefillPrediction p = predict_prefill(kSizes, rates(disk, 0, 1000), in_turn(30), 16, slots);
+      const PrefillPrediction p = prefill(disk, 1000, 30, 16, {slots, slots});
       EXPECT_LE(p.tok_per_s, 16 / p.disk_seconds);
       EXPECT_LE(p.tok_per_s, 16 / p.multiply_seconds);
       EXPECT_GE(p.tok_per_s, before) << disk;
-      EXPECT_GE(predict_prefill(kSizes, rates(disk, 0, 1000), in_turn(30), 16, slots + 1).tok_per_s, p.tok_per_s);
-      EXPECT_GT(predict_prefill(kSizes, rates(disk, 0, 2000), in_turn(30), 16, slots).tok_per_s, p.tok_per_s);
+      EXPECT_GE(prefill(disk, 1000, 30, 16, {slots + 1, slots + 1}).tok_per_s, p.tok_per_s);
+      EXPECT_GE(prefill(disk, 2000, 30, 16, {slots, slots}).tok_per_s, p.tok_per_s);
       before = p.tok_per_s;
     }
   }
 }
 
-TEST(PredictPrefill, WithASlotForEveryExpertOnlyMultiplicationCounts) {
+TEST(PredictPrefill, WithASlotForEveryExpertNothingIsReadAndTheRateIsThatOfResidentOnes) {
   for (const double disk : {0.0, 1.0, 1e9}) {
-    const PrefillPrediction p = predict_prefill(kSizes, rates(disk, 0, 1000), in_turn(30), 16, 4);
+    const PrefillPrediction p = prefill(disk, 1000, 30, 16, {4, 4});
     EXPECT_EQ(p.bytes_read, 0);
     EXPECT_EQ(p.disk_seconds, 0);
     EXPECT_EQ(p.binding(), "multiplication");
-    EXPECT_DOUBLE_EQ(p.tok_per_s, 1000 / 100.0);
+    EXPECT_DOUBLE_EQ(p.tok_per_s, 1 / (0.01 + 60 / 2000.0));
   }
 }
 
-TEST(PredictPrefill, UnknownRatesGiveNoSpeed) {
-  EXPECT_EQ(predict_prefill(kSizes, rates(100, 100, 0), in_turn(30), 16, 2).tok_per_s, 0);
-  EXPECT_EQ(predict_prefill(kSizes, rates(0, 100, 100), in_turn(30), 16, 2).tok_per_s, 0);
+TEST(PredictPrefill, ADenseModelIsItsBlocks) {
+  const PlanRoutes none{.origin = "", .log = cache::RouteLog(0, 0)};
+  EXPECT_DOUBLE_EQ(predict_prefill({}, {}, {.block_seconds = 0.01}, none, 64, {}).tok_per_s, 100);
 }
 
-TEST(TokenSizes, CountWhatATokenIsMultipliedWith) {
-  // Attention, a dense layer or experts with shared ones; with latents stored in one matrix or in two, in both formats.
+TEST(PredictPrefill, UnknownRatesGiveNoSpeed) {
+  EXPECT_EQ(prefill(100, 0, 30, 16, {2, 2}).tok_per_s, 0);
+  EXPECT_EQ(prefill(0, 1000, 30, 16, {2, 2}).tok_per_s, 0);
+  EXPECT_EQ(predict_prefill(kSizes, rates(100, 0, 100), {}, in_turn(30), 16, {2, 2}).tok_per_s, 0);
+}
+
+TEST(TokenSizes, CountTheWeightsOfExperts) {
   for (const char* name : {"deepseek_v3-affine4-gs64", "qwen3_moe-affine4-gs64"}) {
     const ModelPlan plan(kModels / name, {});
     const TokenSizes sizes = token_sizes(plan);
-    std::uint64_t dense = 0;
-    std::uint64_t experts = 0;
+    std::uint64_t expert = 0;
+    std::uint64_t shared = 0;
     for (const BlockSpec& block : plan.spec.blocks) {
+      const auto* moe = std::get_if<MoeSpec>(&block.operation);
+      if (moe == nullptr) continue;
       const auto hidden = static_cast<std::uint64_t>(plan.spec.hidden);
-      const auto times = [](int a, int b) { return static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b); };
-      if (const auto* attention = std::get_if<AttentionSpec>(&block.operation)) {
-        dense += 2 * hidden * times(attention->heads + attention->kv_heads, attention->head_dim);
-      } else if (const auto* mla = std::get_if<MlaSpec>(&block.operation)) {
-        const int q_inputs = mla->q_latent_dim > 0 ? mla->q_latent_dim : plan.spec.hidden;
-        dense += hidden * static_cast<std::uint64_t>(mla->q_latent_dim + mla->latent_dim + mla->rope_dim);
-        dense += times(mla->heads * (mla->nope_dim + mla->rope_dim), q_inputs);
-        dense += times(mla->heads * (mla->nope_dim + mla->value_dim), mla->latent_dim);
-        dense += hidden * times(mla->heads, mla->value_dim);
-      } else if (const auto* mlp = std::get_if<MlpSpec>(&block.operation)) {
-        dense += 3 * hidden * static_cast<std::uint64_t>(mlp->width);
-      } else if (const auto* moe = std::get_if<MoeSpec>(&block.operation)) {
-        dense += hidden * static_cast<std::uint64_t>(moe->experts);
-        experts += 3 * hidden * times(moe->top_k, moe->width);
-        if (moe->shared) experts += 3 * hidden * static_cast<std::uint64_t>(moe->shared->width);
-      }
+      expert = 3 * hidden * static_cast<std::uint64_t>(moe->width);
+      if (moe->shared) shared += 3 * hidden * static_cast<std::uint64_t>(moe->shared->width);
     }
-    EXPECT_EQ(sizes.dense_weights, dense) << name;
-    EXPECT_EQ(sizes.token_expert_weights, experts) << name;
+    EXPECT_EQ(sizes.expert_weights, expert) << name;
+    EXPECT_EQ(sizes.shared_weights, shared) << name;
   }
 }
 

@@ -233,7 +233,7 @@ class LoadedChunk : public ::testing::Test {
 
 TEST_F(LoadedChunk, FollowsFromRatesThatAreMeasuredOnce) {
   const auto first = Model::load(directory_.path(), settings_);
-  const std::string key = rates_key(*first);
+  const std::string key = rates_key(first->plan(), first->reader().choice(), first->context());
   const auto rates = RatesCache(settings_.rates_file).find(key);
   ASSERT_TRUE(rates);
   EXPECT_GT(rates->multiply, 0);

@@ -118,21 +118,23 @@ TEST_F(RatesCacheTest, WhatCannotBeWrittenIsNoError) {
   EXPECT_FALSE(none.find("a"));
 }
 
+std::string key_of(const Model& model) { return rates_key(model.plan(), model.reader().choice(), model.context()); }
+
 TEST(RatesKey, NamesTheMachineAndHowItReads) {
   RuntimeSettings settings;
   settings.threads = 2;
   const auto model = Model::load(SLUICE_SOURCE_DIR "/models/inkwell-44m", settings);
-  const std::string key = rates_key(*model);
-  EXPECT_EQ(key, rates_key(*model));
+  const std::string key = key_of(*model);
+  EXPECT_EQ(key, key_of(*model));
   for (const std::string& part : {std::string("2 threads"), model->reader().choice().engine, std::string("device")}) {
     EXPECT_THAT(key, ::testing::HasSubstr(part));
   }
   EXPECT_THAT(key, ::testing::HasSubstr("by int16"));
   settings.activations = kernels::ActivationKind::f32;
-  EXPECT_NE(rates_key(*Model::load(SLUICE_SOURCE_DIR "/models/inkwell-44m", settings)), key);
+  EXPECT_NE(key_of(*Model::load(SLUICE_SOURCE_DIR "/models/inkwell-44m", settings)), key);
   settings.activations = kernels::ActivationKind::int16;
   settings.threads = 1;
-  EXPECT_NE(rates_key(*Model::load(SLUICE_SOURCE_DIR "/models/inkwell-44m", settings)), key);
+  EXPECT_NE(key_of(*Model::load(SLUICE_SOURCE_DIR "/models/inkwell-44m", settings)), key);
 }
 
 TEST(RatesKey, NameOfTheProcessor) {

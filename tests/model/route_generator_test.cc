@@ -136,11 +136,10 @@ TEST(RouteGeneratorTest, GuessesChangeNoRouteAndDependOnTheRouteAlone) {
   std::vector<int> ids(4), same(4), guess(4), again(4);
   std::vector<float> weights(4), same_weights(4);
   for (int token = 0; token < 60; ++token) {
-    // Now and then, some of them several routes ahead.
-    for (int row = 0; row < token % 4; ++row) guessed.guess(token % 2, row, 0.7F, guess);
+    for (int i = 0; i < token % 4; ++i) guessed.guess(token % 2, 0.7F, guess);
     for (const int layer : {0, 1}) {
-      guessed.guess(layer, 0, 0.7F, guess);
-      once.guess(layer, 0, 0.7F, again);
+      guessed.guess(layer, 0.7F, guess);
+      once.guess(layer, 0.7F, again);
       EXPECT_EQ(guess, again);
       plain.route(layer, ids, weights);
       guessed.route(layer, same, same_weights);
@@ -151,13 +150,12 @@ TEST(RouteGeneratorTest, GuessesChangeNoRouteAndDependOnTheRouteAlone) {
   }
 }
 
-TEST(RouteGeneratorTest, AGuessWithoutNoiseIsTheRouteOfItsRow) {
+TEST(RouteGeneratorTest, AGuessWithoutNoiseIsTheRoute) {
   RouteGenerator generator(routing_profile("olmoe", "gen"), 1, 20, 4, 7);
-  std::vector<std::vector<int>> guesses(3, std::vector<int>(4));
-  for (int row = 0; row < 3; ++row) generator.guess(0, row, 0, guesses[static_cast<std::size_t>(row)]);
-  std::vector<int> ids(4);
+  std::vector<int> guess(4), ids(4);
   std::vector<float> weights(4);
-  for (const std::vector<int>& guess : guesses) {
+  for (int token = 0; token < 3; ++token) {
+    generator.guess(0, 0, guess);
     generator.route(0, ids, weights);
     EXPECT_EQ(ids, guess);
   }

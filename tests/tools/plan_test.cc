@@ -40,7 +40,7 @@ TEST(Plan, SaysWhatARunOfTheEmbeddedModelWouldDo) {
               AllOf(ContainsRegex("disk +[0-9.]+ [MG]iB/s in reads of [0-9.]+ [KM]iB, [0-9]+ at once"),
                     ContainsRegex("memory +[0-9.]+ [MG]iB/s with"), HasSubstr("in the manner of inkwell-44m"),
                     ContainsRegex("decode +up to [0-9.]+ tok/s, bound by"),
-                    ContainsRegex("prefill +up to [0-9.]+ tok/s, bound by"), HasSubstr("while slots are empty"),
+                    ContainsRegex("prefill +about [0-9.]+ tok/s, bound by"), HasSubstr("while slots are empty"),
                     ContainsRegex("12 +[0-9]+ MiB .*<- this plan"), HasSubstr("twice the disk speed"),
                     ContainsRegex("cache_slots +12 +embedded model")));
 
@@ -85,20 +85,22 @@ TEST(Plan, SaysWhatAPromptChunkIsAndWhy) {
   EXPECT_EQ(plan_of({"--prefill-chunk", "64"})["settings"]["prefill_chunk"]["origin"], "flag --prefill-chunk");
 }
 
-TEST(Plan, PredictsPrefillFromDiskAndMultiplication) {
+TEST(Plan, PredictsPrefillFromItsParts) {
   const json plan = plan_of({"--cache-slots", "8", "--prefill-chunk", "64"});
   for (const json* prefill : {&plan["prefill"], &plan["cold_prefill"], &plan["double_disk"]["prefill"]}) {
     const auto seconds = [&](const char* name) { return (*prefill)[name].get<double>(); };
     EXPECT_EQ((*prefill)["tokens"], 64);
     EXPECT_GT(seconds("multiply_seconds"), seconds("expert_multiply_seconds"));
     EXPECT_GT(seconds("expert_multiply_seconds"), 0);
-    const double bound = 64 / std::max(seconds("disk_seconds"), seconds("multiply_seconds"));
-    EXPECT_LE(seconds("tok_per_s"), bound * (1 + 1e-9));
+    EXPECT_NEAR(64 / seconds("tok_per_s"), seconds("multiply_seconds") + seconds("wait_seconds"), 1e-9);
+    EXPECT_LE(seconds("tok_per_s"), 64 / seconds("disk_seconds") * (1 + 1e-9));
     const bool disk = seconds("disk_seconds") > seconds("multiply_seconds");
     EXPECT_EQ((*prefill)["binding"], disk ? "disk" : "multiplication");
   }
   EXPECT_DOUBLE_EQ(plan["double_disk"]["prefill"]["disk_seconds"], plan["prefill"]["disk_seconds"].get<double>() / 2);
-  EXPECT_DOUBLE_EQ(plan["prefill"]["bytes_read"], plan["cold_prefill"]["bytes_read"].get<double>() * 24 / 32);
+  const double used = plan["prefill"]["distinct_experts_per_layer"];
+  EXPECT_NEAR(plan["prefill"]["bytes_read"].get<double>() / plan["cold_prefill"]["bytes_read"].get<double>(),
+              (used - 8) / used, 1e-9);
   EXPECT_LT(plan["double_memory"]["prefill"]["bytes_read"], plan["prefill"]["bytes_read"]);
   EXPECT_GE(plan["double_disk"]["prefill"]["tok_per_s"], plan["prefill"]["tok_per_s"]);
 }
@@ -173,9 +175,9 @@ TEST(Plan, ASyntheticCheckpointOfARealShape) {
 TEST(Plan, ADenseModelHasNoSlots) {
   const ProgramResult result = run_program({"plan", "-m", SLUICE_SOURCE_DIR "/tests/data/models/qwen3-affine4-gs64"});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
-  EXPECT_THAT(result.output,
-              AllOf(HasSubstr("every token touches all weights"), HasSubstr("prefill    is not predicted"),
-                    Not(HasSubstr("this plan")), Not(HasSubstr("hits"))));
+  EXPECT_THAT(result.output, AllOf(HasSubstr("every token touches all weights"),
+                                   ContainsRegex("prefill +about [0-9.]+ tok/s for the first"),
+                                   Not(HasSubstr("this plan")), Not(HasSubstr("hits"))));
 }
 
 TEST(Plan, WhatDoesNotFitIsSaidWithTheTable) {

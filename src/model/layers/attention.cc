@@ -2,6 +2,7 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/vector.h"
 #include "model/layers/layers.h"
@@ -12,6 +13,9 @@ using kernels::Projection;
 using kernels::Workspace;
 
 namespace {
+
+/// Rows that a worker rotates and stores at once: some 100 us of work, so that a decoded token takes no dispatch.
+constexpr std::int64_t kRowsPerClaim = 4;
 
 /// [T, heads, 2, D] -> queries [T, heads, D] and gates likewise.
 void split_gates(std::span<const float> both, int head_dim, std::span<float> q, std::span<float> gate) {
@@ -65,14 +69,14 @@ void apply(Pass& pass, const AttentionWeights& weights, const float*, const floa
   }
 
   const auto half = static_cast<int>(spec.rope.inv_freq.size());
-  const std::span<float> cos_sin = pass.workspace.take<float>(2 * spec.rope.inv_freq.size());
   const auto queries = pass.workspace.take<kernels::AttentionRow>(pass.rows.size());
   const kernels::KvShape& shape = pass.session.caches[static_cast<std::size_t>(weights.cache)].shape;
-  for (std::size_t row = 0; row < pass.rows.size(); ++row) {
+  const auto place = [&](std::size_t row) {  // rotates queries and keys, and stores what the cache keeps
     const PassRow& at = pass.rows[row];
     float* q_row = &q[row * static_cast<std::size_t>(q_size)];
     float* k_row = &k[row * static_cast<std::size_t>(kv_size)];
     if (half > 0) {
+      std::array<float, kernels::kMaxHeadDim> cos_sin;
       kernels::rope_angles(at.position, spec.rope.inv_freq, cos_sin.data(), spec.rope.amplitude);
       kernels::rope(context, q_row, spec.heads, spec.head_dim, cos_sin.data(), half, spec.rope.pairs);
       kernels::rope(context, k_row, spec.kv_heads, spec.head_dim, cos_sin.data(), half, spec.rope.pairs);
@@ -83,7 +87,10 @@ void apply(Pass& pass, const AttentionWeights& weights, const float*, const floa
                     .out = &mixed[row * static_cast<std::size_t>(q_size)],
                     .blocks = at.session->blocks(weights.cache),
                     .position = at.position};
-  }
+  };
+  context.team.parallel_for(pass.count(), kRowsPerClaim, [&](std::int64_t begin, std::int64_t end) {
+    for (; begin < end; ++begin) place(static_cast<std::size_t>(begin));
+  });
   const float* sinks = weights.sinks.empty() ? nullptr : weights.sinks.data();
   kernels::attention(context, shape, {spec.heads, spec.scale, spec.window, sinks}, queries, pass.workspace);
   if (spec.output_gate) {

@@ -19,7 +19,7 @@ double guess_recall(RouteGenerator generator, float noise, int routes) {
   std::size_t found = 0;
   for (int i = 0; i < routes; ++i) {
     const int layer = i % generator.layers();
-    generator.guess(layer, 0, noise, guess);
+    generator.guess(layer, noise, guess);
     generator.route(layer, ids, weights);
     for (const int id : ids) found += std::count(guess.begin(), guess.end(), id) > 0 ? 1 : 0;
   }

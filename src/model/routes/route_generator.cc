@@ -9,6 +9,7 @@
 #include <numbers>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -99,6 +100,7 @@ RouteGenerator::RouteGenerator(const RoutingProfile& profile, int layers, int ex
     }
     for (float& value : layer.popularity) value *= profile.popularity;
     layer.scores.resize(count);
+    layer.upcoming.resize(count);
   }
 }
 
@@ -127,11 +129,10 @@ void RouteGenerator::choose(std::span<const float> scores, std::span<int> ids) {
 void RouteGenerator::route(int layer_index, std::span<int> ids, std::span<float> weights) {
   assert(ids.size() == static_cast<std::size_t>(top_k_) && weights.size() == ids.size());
   Layer& layer = layers_[static_cast<std::size_t>(layer_index)];
-  if (layer.upcoming.empty()) {
-    move(layer, layer.scores);
+  if (std::exchange(layer.has_upcoming, false)) {
+    std::swap(layer.scores, layer.upcoming);
   } else {
-    layer.scores = std::move(layer.upcoming.front());
-    layer.upcoming.pop_front();
+    move(layer, layer.scores);
   }
   ++layer.routed;
   choose(layer.scores, ids);
@@ -141,16 +142,15 @@ void RouteGenerator::route(int layer_index, std::span<int> ids, std::span<float>
   for (float& weight : weights) weight /= sum;
 }
 
-void RouteGenerator::guess(int layer_index, int row, float noise, std::span<int> ids) {
-  assert(row >= 0 && ids.size() == static_cast<std::size_t>(top_k_));
+void RouteGenerator::guess(int layer_index, float noise, std::span<int> ids) {
+  assert(ids.size() == static_cast<std::size_t>(top_k_));
   Layer& layer = layers_[static_cast<std::size_t>(layer_index)];
-  const auto ahead = static_cast<std::size_t>(row);
-  while (layer.upcoming.size() <= ahead) move(layer, layer.upcoming.emplace_back(order_.size()));
+  if (!std::exchange(layer.has_upcoming, true)) move(layer, layer.upcoming);
   // Its own random numbers for each route, so that a guess depends on nothing but the route.
-  std::uint64_t which = layer.guess_seed + layer.routed + ahead;
+  std::uint64_t which = layer.guess_seed + layer.routed;
   std::uint64_t random = next_random(which);
   fill_normal(guessed_, random);
-  for (std::size_t e = 0; e < guessed_.size(); ++e) guessed_[e] = layer.upcoming[ahead][e] + noise * guessed_[e];
+  for (std::size_t e = 0; e < guessed_.size(); ++e) guessed_[e] = layer.upcoming[e] + noise * guessed_[e];
   choose(guessed_, ids);
 }
 

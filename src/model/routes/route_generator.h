@@ -11,7 +11,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -55,20 +54,21 @@ class RouteGenerator {
   /// same seed gives the same routes.
   void route(int layer, std::span<int> ids, std::span<float> weights);
 
-  /// A guess at a route that is still to come, the row-th from now: ids [top_k], the highest of z + N(0, noise^2) in
-  /// descending order. Changes no route; the same route is guessed alike however often and whenever.
-  void guess(int layer, int row, float noise, std::span<int> ids);
+  /// A guess at the next token's route: ids [top_k], the highest of z + N(0, noise^2) in descending order. Changes no
+  /// route; the same route is guessed alike however often.
+  void guess(int layer, float noise, std::span<int> ids);
 
   /// The scores z [experts] behind the last route of a layer.
   std::span<const float> scores(int layer) const { return layers_[static_cast<std::size_t>(layer)].scores; }
 
  private:
   struct Layer {
-    std::uint64_t random;                     // SplitMix64
-    std::vector<float> popularity;            // [experts], scaled
-    std::vector<float> fast, slow;            // [experts], unit variance
-    std::vector<float> scores;                // [experts]
-    std::deque<std::vector<float>> upcoming;  // scores of the next routes, as far as they were guessed
+    std::uint64_t random;           // SplitMix64
+    std::vector<float> popularity;  // [experts], scaled
+    std::vector<float> fast, slow;  // [experts], unit variance
+    std::vector<float> scores;      // [experts]
+    std::vector<float> upcoming;    // [experts] scores of the next route, if it was guessed
+    bool has_upcoming = false;
     std::uint64_t guess_seed;
     std::uint64_t routed = 0;
   };

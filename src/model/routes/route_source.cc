@@ -150,7 +150,7 @@ RouteSource generated_routes(const RoutingProfile& profile, const RouteShape& sh
   const auto generator = std::make_shared<RouteGenerator>(profile, shape.layers, shape.experts, shape.top_k, seed);
   const float noise = guess_noise(*generator, recall);
   const auto next = [generator, noise](int layer, DrawnRow& row) {
-    generator->guess(layer, 0, noise, row.guess);
+    generator->guess(layer, noise, row.guess);
     generator->route(layer, row.ids, row.weights);
   };
   return drawn(next, shape);
