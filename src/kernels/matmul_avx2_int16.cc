@@ -142,7 +142,8 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
       };
       const int left = (groups - g) * C::kGroupBytes;
       constexpr bool kWhole = C::kPieces == 1 && Codes::kReadBeyond == 0;  // chunks end where groups do
-      if (kWhole || left >= C::kBytes + Codes::kReadBeyond) {
+      // [[likely]] keeps the other body out of the loop: with both in it, mxfp4 took up to 40 % longer on Zen 4.
+      if (kWhole || left >= C::kBytes + Codes::kReadBeyond) [[likely]] {
         block_sums<Codes, C::kCount, C::kVectors, false>(rows, offset, 0, activations, products, between);
       } else {
         block_sums<Codes, C::kCount, C::kVectors, true>(rows, offset, left, activations, products, between);
