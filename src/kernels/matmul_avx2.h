@@ -37,6 +37,8 @@ struct BlockRows {
   const std::byte* scales[kRowBlock];
   const std::byte* biases[kRowBlock];
   const std::byte* codes_ahead;  // where the prefetches of this block begin
+  int64_t row_bytes;             // of codes
+  int64_t to_next_block;         // bytes from the end of a row to the same row of the next block
   int64_t scales_ahead;          // bytes from the scales of this block to those to prefetch
 
   BlockRows(const MatrixView& weights, int row, int rows) {
@@ -50,6 +52,8 @@ struct BlockRows {
     // A block and a page ahead: the first lines of the last rows are needed soon after the last lines of the block
     // before. Scales are few, and all of them are needed at once: two blocks ahead.
     codes_ahead = codes[0] + kRowBlock * weights.row_stride + 4096;
+    row_bytes = code_row_bytes(weights.format, weights.cols);
+    to_next_block = kRowBlock * weights.row_stride - row_bytes;
     scales_ahead = scale_row(weights, 2 * kRowBlock) * weights.scale_stride;
   }
 
@@ -58,17 +62,18 @@ struct BlockRows {
     const auto* ahead = reinterpret_cast<const char*>(codes_ahead + kRowBlock * begin);
     for (int line = 0; line < kRowBlock * count; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T1);
   }
-  /// For when byte `offset` of row r is read.
-  [[gnu::always_inline]] void prefetch_row(int r, int64_t offset) const {
-    _mm_prefetch(reinterpret_cast<const char*>(codes[r] + offset + kAheadInRow), _MM_HINT_T0);
+  /// The byte of the rows that prefetch_row() wants when byte `offset` is read: behind their end, in the next block.
+  [[gnu::always_inline]] int64_t ahead_in_rows(int64_t offset) const {
+    const int64_t ahead = offset + kAheadInRow;
+    return ahead < row_bytes ? ahead : ahead + to_next_block;
   }
-  [[gnu::always_inline]] void prefetch_scales(const std::byte* const (&rows)[kRowBlock], int64_t begin,
-                                              int64_t end) const {
-    for (const std::byte* row : rows) {
-      for (int64_t line = begin; line < end; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(row + scales_ahead + line), _MM_HINT_T1);
-      }
-    }
+  [[gnu::always_inline]] void prefetch_row(int r, int64_t ahead) const {
+    _mm_prefetch(reinterpret_cast<const char*>(codes[r] + ahead), _MM_HINT_T0);
+  }
+  /// Scales or biases, which begin at `first_row`, for when bytes [begin, end) of every row of them are read.
+  [[gnu::always_inline]] void prefetch_scales(const std::byte* first_row, int64_t begin, int64_t end) const {
+    const auto* ahead = reinterpret_cast<const char*>(first_row + scales_ahead);
+    for (int64_t line = kRowBlock * begin; line < kRowBlock * end; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T1);
   }
 };
 
@@ -95,10 +100,9 @@ inline __m256 e8m0_to_f32(__m128i codes) {
   return _mm256_castsi256_ps(_mm256_max_epi32(exponents, _mm256_set1_epi32(0x00400000)));
 }
 
-/// 8 rows of 8 scales of one byte, E8M0 or E4M3 up to the factor kE4m3InF16, from byte `at` of each row on, to 8 groups
-/// of 8 rows.
-inline void transpose_byte_scales(const std::byte* const (&rows)[kRowBlock], int64_t at, bool e4m3,
-                                  __m256 (&groups)[8]) {
+/// 8 rows of 8 scales of one byte, E8M0 or E4M3 up to the factor kE4m3InF16, from byte `at` of each row on, times
+/// `factor`, to groups [8] of 8 rows.
+inline void transpose_byte_scales(const std::byte* const* rows, int64_t at, bool e4m3, float factor, __m256* groups) {
   __m128i pairs[4];
   for (int i = 0; i < 4; ++i) {
     const __m128i even = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(rows[2 * i] + at));
@@ -108,21 +112,21 @@ inline void transpose_byte_scales(const std::byte* const (&rows)[kRowBlock], int
   const __m128i high[2] = {_mm_unpackhi_epi16(pairs[0], pairs[1]), _mm_unpackhi_epi16(pairs[2], pairs[3])};
   const __m128i two_groups[4] = {_mm_unpacklo_epi32(low[0], low[1]), _mm_unpackhi_epi32(low[0], low[1]),
                                  _mm_unpacklo_epi32(high[0], high[1]), _mm_unpackhi_epi32(high[0], high[1])};
+  const __m256 factors = _mm256_set1_ps(factor);
   for (int i = 0; i < 4; ++i) {
     if (e4m3) {
       const __m256i half = e4m3_to_f16(two_groups[i]);
-      groups[2 * i] = _mm256_cvtph_ps(_mm256_castsi256_si128(half));
-      groups[2 * i + 1] = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
+      groups[2 * i] = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), factors);
+      groups[2 * i + 1] = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(half, 1)), factors);
     } else {
-      groups[2 * i] = e8m0_to_f32(two_groups[i]);
-      groups[2 * i + 1] = e8m0_to_f32(_mm_unpackhi_epi64(two_groups[i], two_groups[i]));
+      groups[2 * i] = _mm256_mul_ps(e8m0_to_f32(two_groups[i]), factors);
+      groups[2 * i + 1] = _mm256_mul_ps(e8m0_to_f32(_mm_unpackhi_epi64(two_groups[i], two_groups[i])), factors);
     }
   }
 }
 
-/// The same for f16 and bf16.
-inline void transpose_half_scales(const std::byte* const (&rows)[kRowBlock], int64_t at, bool f16,
-                                  __m256 (&groups)[8]) {
+/// The same for f16 and bf16, without a factor.
+inline void transpose_half_scales(const std::byte* const* rows, int64_t at, bool f16, __m256* groups) {
   __m256i pairs[4];  // rows r and r + 4
   for (int r = 0; r < 4; ++r) {
     pairs[r] = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(rows[r + 4] + at),
@@ -148,9 +152,11 @@ inline void transpose_half_scales(const std::byte* const (&rows)[kRowBlock], int
   }
 }
 
-/// 8 rows of 8 f32 to 8 groups of 8 rows, in place.
-inline void transpose(__m256 (&v)[8]) {
+/// The same for f32.
+inline void transpose_float_scales(const std::byte* const* rows, int64_t at, __m256* groups) {
+  __m256 v[8];
   __m256 t[8];
+  for (int r = 0; r < kRowBlock; ++r) v[r] = _mm256_loadu_ps(reinterpret_cast<const float*>(rows[r] + at));
   for (int i = 0; i < 8; i += 2) {
     t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
     t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
@@ -165,42 +171,41 @@ inline void transpose(__m256 (&v)[8]) {
     t[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x20);
     t[i + 4] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x31);
   }
-  for (int i = 0; i < 8; ++i) v[i] = t[i];
+  for (int i = 0; i < 8; ++i) groups[i] = t[i];
 }
 
-/// Groups [first, first + count), count <= kScaleTile, of `scales`, which are the scales or the biases of `rows`,
-/// times `factor`: one vector per group with the eight rows in its lanes.
+/// Groups [first, first + count), count <= kScaleTile, of `scales`, which are the scales or the biases of `rows`, to
+/// one vector per group with the eight rows in its lanes; scales of one byte times `factor`.
 inline void convert_scales(const BlockRows& rows, const std::byte* const (&scales)[kRowBlock], ScaleKind kind,
                            int first, int count, float factor, __m256* out) {
   const int size = kind == ScaleKind::f32 ? 4 : (kind == ScaleKind::f16 || kind == ScaleKind::bf16 ? 2 : 1);
-  rows.prefetch_scales(scales, int64_t{first} * size, int64_t{first + count} * size);
-  if (kind == ScaleKind::e4m3) factor *= kE4m3InF16;
+  rows.prefetch_scales(scales[0], int64_t{first} * size, int64_t{first + count} * size);
   // What lies behind the last scale is not ours to read: the last eight groups overlap those before.
   const int last = count < 8 ? 0 : count - 8;
+  const std::byte* const* from = scales;
+  int64_t begin = int64_t{first} * size;  // of each row of `from`
   std::byte few[kRowBlock][32];
-  const std::byte* from[kRowBlock];
-  for (int r = 0; r < kRowBlock; ++r) {
-    from[r] = scales[r] + int64_t{first} * size;
-    if (count < 8) {
-      memset(few[r], 0, sizeof few[r]);
-      memcpy(few[r], from[r], static_cast<size_t>(count * size));
-      from[r] = few[r];
+  const std::byte* copies[kRowBlock];
+  if (count < 8) {
+    memset(few, 0, sizeof few);
+    for (int r = 0; r < kRowBlock; ++r) {
+      memcpy(few[r], scales[r] + begin, static_cast<size_t>(count * size));
+      copies[r] = few[r];
     }
+    from = copies;
+    begin = 0;
   }
   for (int next = 0; next < count; next += 8) {
     const int group = next < last ? next : last;
-    const int64_t at = int64_t{group} * size;
-    __m256 groups[8];
+    const int64_t at = begin + int64_t{group} * size;
     if (kind == ScaleKind::f32) {
-      for (int r = 0; r < kRowBlock; ++r) groups[r] = _mm256_loadu_ps(reinterpret_cast<const float*>(from[r] + at));
-      transpose(groups);
+      transpose_float_scales(from, at, out + group);
     } else if (size == 2) {
-      transpose_half_scales(from, at, kind == ScaleKind::f16, groups);
+      transpose_half_scales(from, at, kind == ScaleKind::f16, out + group);
     } else {
-      transpose_byte_scales(from, at, kind == ScaleKind::e4m3, groups);
+      transpose_byte_scales(from, at, kind == ScaleKind::e4m3, kind == ScaleKind::e4m3 ? factor * kE4m3InF16 : factor,
+                            out + group);
     }
-    for (int i = 0; i < 8; ++i)
-      out[group + i] = factor == 1.0F ? groups[i] : _mm256_mul_ps(groups[i], _mm256_set1_ps(factor));
   }
 }
 

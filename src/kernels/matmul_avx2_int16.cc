@@ -80,8 +80,9 @@ template <typename Codes, int kChunks, int kVectors, bool kGuarded, int kPieces,
 [[gnu::always_inline]] inline void block_sums(const BlockRows& rows, int64_t offset, int bytes,
                                               const __m256i (&x)[kChunks][kVectors], __m256i (&sums)[kPieces],
                                               Between between) {
+  const int64_t ahead = rows.ahead_in_rows(offset);
   const auto row = [&](int r) __attribute__((always_inline)) {
-    rows.prefetch_row(r, offset);
+    rows.prefetch_row(r, ahead);
     __m256i products = row_products<Codes, kChunks, kVectors, kGuarded>(rows.codes[r] + offset, bytes, x);
     finish(products);
     return products;
@@ -140,7 +141,9 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
         if (in_tile > 0) add_groups(in_tile - C::kPieces, last);
       };
       const int left = (groups - g) * C::kGroupBytes;
-      if (left >= C::kBytes + Codes::kReadBeyond) {
+      constexpr bool kWhole = C::kPieces == 1 && Codes::kReadBeyond == 0;  // chunks end where groups do
+      // [[likely]] keeps the other body out of the loop: with both in it, mxfp4 took up to 40 % longer on Zen 4.
+      if (kWhole || left >= C::kBytes + Codes::kReadBeyond) [[likely]] {
         block_sums<Codes, C::kCount, C::kVectors, false>(rows, offset, 0, activations, products, between);
       } else {
         block_sums<Codes, C::kCount, C::kVectors, true>(rows, offset, left, activations, products, between);

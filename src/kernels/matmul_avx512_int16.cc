@@ -73,9 +73,10 @@ template <typename Codes, int kGroup, bool kGuarded>
   for (int c = 0; c < kCount; ++c) {
     for (int p = 0; p < Codes::kPlanes; ++p) all[c * Codes::kPlanes + p] = x[c][p];
   }
+  const int64_t ahead = rows.ahead_in_rows(offset);
 #pragma GCC unroll 8
   for (int r = 0; r < kRowBlock; ++r) {
-    rows.prefetch_row(r, offset);
+    rows.prefetch_row(r, ahead);
     const std::byte* at = rows.codes[r] + offset;
     __m256i weights[kCount * Codes::kPlanes];
     for (int c = 0; c < kCount; ++c) {
@@ -105,7 +106,8 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
       Split split[C::kCount][Codes::kPlanes];
       load_split<Codes, kGroup>(x.codes + int64_t{g} * kGroup, split);
       const int left = (groups - g) * C::kGroupBytes;
-      if (left >= C::kBytes + C::kReadBeyond) {
+      constexpr bool kWhole = C::kPieces == 1 && C::kReadBeyond == 0;  // chunks end where groups do
+      if (kWhole || left >= C::kBytes + C::kReadBeyond) {
         block_products<Codes, kGroup, false>(rows, offset, left, split, acc);
       } else {
         block_products<Codes, kGroup, true>(rows, offset, left, split, acc);
