@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "model/checkpoint_files.h"
 #include "model/model.h"
+#include "model/short_run.h"
 
 namespace sluice::model {
 namespace {
@@ -36,16 +37,7 @@ Ran run(const CheckpointFiles& files, bool streamed = false) {
   }
   Ran result;
   result.notices = model->info().notices;
-  const auto keep = [&](int, int, std::span<float> row) {
-    result.logits.insert(result.logits.end(), row.begin(), row.end());
-  };
-  Session session = model->new_session();
-  const std::vector<int> prompt{7, 100, 3, 55, 9, 120, 64, 2, 31, 77, 13, 90};
-  model->prefill(session, prompt, LogitsWanted::all, keep);
-  for (const int token : {5, 88, 41}) {
-    const SequenceStep step{&session, std::span(&token, 1), LogitsWanted::last};
-    model->forward(std::span(&step, 1), keep);
-  }
+  result.logits = short_run(*model);
   return result;
 }
 

@@ -13,6 +13,7 @@
 #include "model/json_file.h"
 #include "model/model.h"
 #include "model/plan.h"
+#include "model/short_run.h"
 #include "model/synth/shapes.h"
 
 namespace sluice::model {
@@ -72,17 +73,7 @@ std::vector<float> logits(const fs::path& directory, int slots) {
   settings.threads = 2;
   settings.prefill_chunk = slots > 0 ? 5 : 64;
   if (slots > 0) settings.cache_slots = slots;
-  const auto model = Model::load(directory, settings);
-  std::vector<float> result;
-  const auto keep = [&](int, int, std::span<float> row) { result.insert(result.end(), row.begin(), row.end()); };
-  Session session = model->new_session();
-  const std::vector<int> prompt{7, 100, 3, 55, 9, 120, 64, 2, 31, 77, 13, 90};
-  model->prefill(session, prompt, LogitsWanted::all, keep);
-  for (const int token : {5, 88, 41}) {
-    const SequenceStep step{&session, std::span(&token, 1), LogitsWanted::last};
-    model->forward(std::span(&step, 1), keep);
-  }
-  return result;
+  return short_run(*Model::load(directory, settings));
 }
 
 /// Every fixture whose experts lie in pieces: all families, and the layouts of several publishers.
