@@ -29,7 +29,7 @@ double schedule_seconds(const ScheduleModel& model, const ScheduleRates& rates, 
     const std::uint64_t hits = demands[l].lookups - misses;
     // The first byte of reads that are asked for at a time, of a disk that was busy until another.
     const auto first_byte = [&](double asked, double busy_until) {
-      return busy_until >= asked ? busy_until : asked + rates.disk_latency;
+      return std::max(busy_until, asked + rates.disk_latency);
     };
     const double guessed_from = first_byte(routed, disk_free);
     routed = computed + memory_seconds(layer.before_router_bytes);

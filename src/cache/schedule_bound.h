@@ -8,7 +8,7 @@
 //   Reads of the layer's misses go one after another at D. Without lookahead none starts before routed(l). With recall
 //   r, the first r x misses x read_bytes of them may start at routed(l - 1), once the misses of layer l - 1 are read:
 //   the guess is made there, and demand goes first. Layer 0 has nobody to guess for it.
-//   An idle disk takes its latency before it delivers the first byte.
+//   The first byte comes no sooner than the disk's latency after it was asked for.
 //   Hits and the shared expert are computed from routed(l) on, beside the reads; each missing expert once it has landed
 //   and what is before it is computed, at M.
 //   computed(l) = when the last expert is computed; the step takes computed(last) + after_bytes / M.

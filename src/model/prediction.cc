@@ -192,14 +192,13 @@ PrefillLayerSeconds prefill_layer_seconds(const std::vector<double>& rows, Prefi
   };
   for (const std::size_t expert : hits) compute(expert);
   double disk = 0;  // when it has done what it was asked for
-  for (std::size_t i = 0; i < misses.size(); ++i) {
-    const double begin = std::max(disk, free.front());
-    const bool idle = i == 0 || begin > disk;
+  for (const std::size_t expert : misses) {
+    const double asked = free.front();
     free.pop_front();
-    disk = begin + read_seconds + (idle ? latency : 0);
+    disk = std::max(disk, asked + latency) + read_seconds;
     seconds.wait += std::max(0.0, disk - now);
     now = std::max(now, disk);
-    compute(misses[i]);
+    compute(expert);
   }
   return seconds;
 }

@@ -171,10 +171,13 @@ TEST_F(AnySchedule, TakesAtLeastAsLongAsDiskAndMemory) {
 TEST_F(AnySchedule, NeverGetsSlowerWithAFasterDiskOrMemoryOrABetterGuess) {
   for (int i = 0; i < 2000; ++i) {
     make();
-    const double time = seconds(10, 100, 0.5) * (1 + 1e-12);
-    EXPECT_LE(seconds(11, 100, 0.5), time);
-    EXPECT_LE(seconds(10, 117, 0.5), time);
-    EXPECT_LE(seconds(10, 100, 0.6), time);
+    for (const double latency : {0.0, 0.3, 3.0}) {
+      const double time = seconds(10, 100, 0.5, latency) * (1 + 1e-12);
+      EXPECT_LE(seconds(11, 100, 0.5, latency), time);
+      EXPECT_LE(seconds(20, 100, 0.5, latency), time);
+      EXPECT_LE(seconds(10, 117, 0.5, latency), time);
+      EXPECT_LE(seconds(10, 100, 0.6, latency), time);
+    }
     EXPECT_LE(seconds(10, 100, 0.5), seconds(10, 100, 0) * (1 + 1e-12));
     EXPECT_GE(seconds(10, 100, 0.5, 0.3) * (1 + 1e-12), seconds(10, 100, 0.5));
   }

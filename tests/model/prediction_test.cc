@@ -196,6 +196,21 @@ TEST(PrefillLayer, IsNeverFasterThanDiskOrProductsAndMoreSlotsNeverHurt) {
   }
 }
 
+// A disk that is faster than the products has rested when the next slot comes free, and is asked anew each time.
+TEST(PrefillLayer, IsNeverSlowerWithAFasterDisk) {
+  const std::vector<double> rows{5, 1, 0, 9, 2, 2, 0, 1, 4, 7};
+  for (const double latency : {0.0, 0.25, 4.0}) {
+    for (int slots = 1; slots <= 10; ++slots) {
+      double before = 0;
+      for (double read = 0.05; read < 12; read += 0.05) {
+        const PrefillLayerSeconds layer = prefill_layer_seconds(rows, {slots, 0}, 1, read, latency, 0);
+        EXPECT_GE(layer.wait, before - 1e-9) << slots << " slots, " << read;
+        before = layer.wait;
+      }
+    }
+  }
+}
+
 TEST(PredictPrefill, AddsUpBlocksExpertsAndWaits) {
   const PrefillPrediction p = prefill(100, 1000, 30, 10, {4, 0});
   EXPECT_EQ(p.tokens, 10);
