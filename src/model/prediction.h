@@ -104,9 +104,9 @@ struct PrefillLayerSeconds {
 /// Replays the experts of a layer: filled slots hold those with most tokens, which are computed first. The others are
 /// read one after the other, each asked for as soon as there is a slot, which is free when its last expert has been
 /// computed; its first byte comes no sooner than `latency` after that. An expert is computed when it has been read and
-/// those before it are done. `rows` is [experts], `row_seconds` what one row of an expert takes, `read_seconds` what one
-/// expert takes to read. Computing begins with `shared_seconds` that need no expert. per_layer >= 1 unless nothing is
-/// read.
+/// those before it are done. `rows` is [experts], `row_seconds` what one row of an expert takes, `read_seconds` what
+/// one expert takes to read. Computing begins with `shared_seconds` that need no expert. per_layer >= 1 unless nothing
+/// is read.
 PrefillLayerSeconds prefill_layer_seconds(const std::vector<double>& rows, PrefillSlots slots, double row_seconds,
                                           double read_seconds, double latency, double shared_seconds);
 
