@@ -88,6 +88,12 @@ std::uint64_t append_expert_reads(const LayerExperts& layer, std::span<const int
   return requested;
 }
 
+int range_count(const LayerExperts& layer, int expert) {
+  int count = 0;
+  for_each_range(layer, file_order(layer), expert, [&count](const Slice&, std::span<const int>) { ++count; });
+  return count;
+}
+
 std::uint64_t mean_read_bytes(const LayerExperts& layer) {
   const std::vector<int> order = file_order(layer);
   std::uint64_t bytes = 0;

@@ -33,6 +33,9 @@ std::size_t max_expert_reads(const LayerExperts& layer);
 std::uint64_t append_expert_reads(const LayerExperts& layer, std::span<const int> order, int expert, std::byte* memory,
                                   std::uint64_t tag, const std::byte** parts, std::vector<stream::Read>& reads);
 
+/// How many ranges append_expert_reads() reads an expert in: 1 if its parts lie together and take 1 GiB at most.
+int range_count(const LayerExperts& layer, int expert);
+
 /// What append_expert_reads() requests for an expert, mean over those of the layer, rounded down.
 std::uint64_t mean_read_bytes(const LayerExperts& layer);
 

@@ -2,8 +2,6 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
-#include <tuple>
 #include <utility>
 
 #include "base/error.h"
@@ -199,20 +197,6 @@ std::uint64_t ExpertLayout::weights() const {
   std::uint64_t count = 0;
   for (const ExpertProjection& p : {gate, up, down}) {
     count += static_cast<std::uint64_t>(p.rows) * static_cast<std::uint64_t>(p.cols);
-  }
-  return count;
-}
-
-int ExpertLayout::ranges(int expert) const {
-  std::vector<cache::Slice> slices;
-  for (int part = 0; part < records.parts; ++part) slices.push_back(records.slice(expert, part));
-  std::sort(slices.begin(), slices.end(), [](const cache::Slice& a, const cache::Slice& b) {
-    return std::tie(a.file, a.offset) < std::tie(b.file, b.offset);
-  });
-  int count = 1;
-  for (std::size_t i = 1; i < slices.size(); ++i) {
-    const cache::Slice& before = slices[i - 1];
-    if (slices[i].file != before.file || slices[i].offset != before.offset + before.bytes) ++count;
   }
   return count;
 }

@@ -54,8 +54,6 @@ struct ExpertLayout {
   std::uint64_t expert_bytes() const;
   /// Weights of one expert: multiplications that a token takes.
   std::uint64_t weights() const;
-  /// Contiguous ranges of files that an expert's parts make up, in whatever order they lie there: 1 at best.
-  int ranges(int expert) const;
 };
 
 /// Finds the experts of a layer in the first of its layouts that the checkpoint has, and checks their tensors. `width`

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "cache/part_reads.h"
 #include "stream/checkpoint_index.h"
 #include "stream/range_reader.h"
 
@@ -124,10 +125,12 @@ PackPlan plan_packing(const Checkpoint& checkpoint, std::span<const ExpertLayout
   plan.layers = static_cast<int>(experts.size());
   for (const ExpertLayout& layout : experts) {
     plan.experts += layout.records.experts;
-    for (int e = 0; e < layout.records.experts; ++e) plan.ranges = std::max(plan.ranges, layout.ranges(e));
+    for (int e = 0; e < layout.records.experts; ++e) {
+      plan.ranges = std::max(plan.ranges, cache::range_count(layout.records, e));
+    }
   }
   if (plan.ranges == 1) {
-    fail("{}: every expert is one contiguous record already: there is nothing to pack", directory);
+    fail("{}: every expert is read in one range already: there is nothing to pack", directory);
   }
   const ExpertTensors expert_tensors(experts);
   Shards shards(shard_bytes);

@@ -24,7 +24,7 @@ struct PackPlan {
   std::vector<std::vector<PackedTensor>> shards;  // in the order of their data
   int layers = 0;                                 // with routed experts
   int experts = 0;                                // of all layers
-  int ranges = 0;                                 // contiguous ranges that an expert is now, the most there are
+  int ranges = 0;                                 // that an expert is read in now, the most there are
 
   std::size_t tensor_count() const;
 };
@@ -32,8 +32,8 @@ struct PackPlan {
 /// Plans shards of at most `shard_bytes` of data. All other tensors come first, as they are and in their order; then,
 /// in shards of their own, the experts, layer after layer and number after number, as tensors of their own
 /// (ExpertLayout::part_tensors): gate, up, down; of each codes, scales, biases, bias. No expert straddles two shards.
-/// Throws Error naming the checkpoint if it has no routed experts or each is one contiguous range already, and the
-/// tensor if a name is taken.
+/// Throws Error naming the checkpoint if it has no routed experts or each is read in one range already
+/// (cache/part_reads.h), and the tensor if a name is taken.
 PackPlan plan_packing(const stream::Checkpoint& checkpoint, std::span<const ExpertLayout> experts,
                       std::uint64_t shard_bytes = kMaxShardBytes);
 

@@ -105,7 +105,7 @@ std::optional<PackingRates> probe_packing(std::span<const ExpertLayout> experts,
   std::uint64_t largest_file = 0;
   for (const stream::FileInfo& file : files) largest_file = std::max(largest_file, file.bytes);
   for (const ExpertLayout& layout : experts) {
-    const int slices = layout.ranges(0);
+    const int slices = cache::range_count(layout.records, 0);
     if (slices == 1 || layout.expert_bytes() > largest_file) continue;
     layers.push_back(&layout);
     rates.slices = std::max(rates.slices, slices);

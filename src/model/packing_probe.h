@@ -32,8 +32,8 @@ inline constexpr int kBurstExperts = 4;
 
 /// Reads in turns bursts of a few random experts of a layer, as a run reads them (cache/part_reads.h), and bursts of as
 /// many contiguous records of the same size from `files`, of which files[i] was added to `reader` as file i. Each burst
-/// begins when the one before has come. The reader has no other reads outstanding. None if every expert is contiguous
-/// already, or no file is as large as an expert. Throws Error if a read fails.
+/// begins when the one before has come. The reader has no other reads outstanding. None if every expert is read in one
+/// range already, or no file is as large as an expert. Throws Error if a read fails.
 std::optional<PackingRates> probe_packing(std::span<const ExpertLayout> experts,
                                           std::span<const stream::FileInfo> files, stream::Reader& reader,
                                           const PackingProbeOptions& options = {},

@@ -30,7 +30,7 @@ struct PlanReport {
   cache::Budget budget;
   PrefillChunk chunk;  // why budget.chunk_tokens are that many
   Rates rates;
-  std::optional<PackingRates> packing;  // none if each expert is contiguous already
+  std::optional<PackingRates> packing;  // none if each expert is read in one range already
   stream::IoChoice io;
   int threads = 0;
   std::string routes_origin;

@@ -106,6 +106,12 @@ TEST(PartReads, LessThanABlockBetweenPartsIsReadWithThem) {
   EXPECT_EQ(plan(one_expert({{0, 0, 4096}, {0, 4096 + 4096, 100}})).reads.size(), 2u);
 }
 
+TEST(PartReads, ARangeIsOneHoweverManyReadsItTakes) {
+  const LayerExperts layer = one_expert({{0, 2 * kMaxReadBytes + 50, kMaxReadBytes}, {0, 0, 2 * kMaxReadBytes}});
+  EXPECT_EQ(range_count(layer, 0), 1);
+  EXPECT_GT(plan(layer).reads.size(), 2u);
+}
+
 TEST(PartReads, OtherFilesAndRangesBeyondAGigabyteAreReadApart) {
   EXPECT_EQ(plan(one_expert({{0, 0, 4096}, {1, 4096, 100}})).reads.size(), 2u);
   const LayerExperts large = one_expert({{0, 0, kGiB - 100}, {0, kGiB - 100, 101}});
@@ -125,6 +131,9 @@ TEST(PartReads, EachExpertIsReadAsItLies) {
   EXPECT_EQ(plan(layer, 0).reads.size(), 1u);
   EXPECT_EQ(plan(layer, 1).reads.size(), 2u);
   EXPECT_EQ(plan(layer, 2).reads.size(), 2u);  // in another order than those of expert 0
+  EXPECT_EQ(range_count(layer, 0), 1);
+  EXPECT_EQ(range_count(layer, 1), 2);
+  EXPECT_EQ(range_count(layer, 2), 2);
   EXPECT_EQ(mean_read_bytes(layer), (1 + 2 + 2) * 4096u / 3);
 }
 

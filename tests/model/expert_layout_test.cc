@@ -241,13 +241,6 @@ TEST(ExpertLayout, PartsAreNamedAsTheyWouldBeOneByOne) {
   EXPECT_EQ(Found(files, spec).layout.part_tensors[1].name_of(2), "s.2.up.weight");
 }
 
-TEST(ExpertLayout, CountsTheRangesOfAnExpert) {
-  ExpertLayout layout;
-  layout.records = {2, 3, {{0, 30, 10}, {0, 20, 10}, {0, 40, 5}, {0, 10, 10}, {1, 20, 10}, {0, 0, 9}}};
-  EXPECT_EQ(layout.ranges(0), 1) << "whatever their order";
-  EXPECT_EQ(layout.ranges(1), 3) << "in another file, and a byte apart";
-}
-
 TEST(ExpertLayout, ErrorsNameWhatIsWrong) {
   CheckpointFiles files{json::object(), {}};
   files.tensors["other"] = f32_tensor({1}, {1});

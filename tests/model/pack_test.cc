@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "cache/part_reads.h"
 #include "model/checkpoint_files.h"
 #include "model/json_file.h"
 #include "model/model.h"
@@ -81,7 +82,7 @@ std::vector<std::string> fixtures() {
   std::vector<std::string> names;
   for (const std::string& name : names_in(fixture(""))) {
     const ModelPlan plan = planned(fixture(name));
-    if (!plan.experts.empty() && plan.experts.front().ranges(0) > 1) names.push_back(name);
+    if (!plan.experts.empty() && cache::range_count(plan.experts.front().records, 0) > 1) names.push_back(name);
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -128,7 +129,7 @@ void expect_records(const ModelPlan& plan) {
   std::pair<int, std::uint64_t> end{0, 0};  // of the expert before: file and offset
   for (const ExpertLayout& layout : plan.experts) {
     for (int e = 0; e < layout.records.experts; ++e) {
-      EXPECT_EQ(layout.ranges(e), 1);
+      EXPECT_EQ(cache::range_count(layout.records, e), 1);
       const cache::Slice& first = layout.records.slice(e, 0);
       if (first.file == end.first) {
         EXPECT_EQ(first.offset, end.second) << "nothing lies between experts";
@@ -241,6 +242,16 @@ TEST_F(PackSource, WhatIsPackedIsNotPackedAgain) {
   EXPECT_THAT([&] { pack(fixture("qwen3-affine4-gs64"), directory.path() / "again"); },
               ThrowsMessage<Error>(AllOf(HasSubstr("qwen3-affine4-gs64"), HasSubstr("no routed experts"))));
   EXPECT_FALSE(fs::exists(directory.path() / "again"));
+}
+
+TEST_F(PackSource, WhatIsReadInOneRangeIsNotPacked) {
+  const ModelPlan model = planned(source);
+  ExpertLayout layout;
+  layout.part_tensors.resize(2);
+  layout.records = {2, 2, {{0, 0, 10}, {0, 18, 10}, {0, 30, 10}, {0, 48, 10}}};
+  EXPECT_THAT([&] { plan_packing(model.checkpoint, std::span(&layout, 1)); },
+              ThrowsMessage<Error>(HasSubstr("nothing to pack")))
+      << "a few bytes apart";
 }
 
 TEST_F(PackSource, TheSourceIsNoDestination) {

@@ -89,6 +89,8 @@ TEST(PackingProbe, WithoutSlicesOrRoomThereIsNothingToCompare) {
   ExpertLayout packed;
   packed.records = {2, 2, {{0, 0, 10}, {0, 10, 10}, {0, 20, 10}, {0, 30, 10}}};
   EXPECT_FALSE(drive.run({packed}).has_value());
+  packed.records = {2, 2, {{0, 0, 10}, {0, 18, 10}, {0, 30, 10}, {0, 48, 10}}};
+  EXPECT_FALSE(drive.run({packed}).has_value()) << "a few bytes apart: read in one range";
   drive.files.front().bytes = kMiB;
   EXPECT_FALSE(drive.run({stacked()}).has_value());
   EXPECT_TRUE(drive.device.log.empty());
