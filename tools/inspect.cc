@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
@@ -87,11 +86,7 @@ int inspect(const InspectOptions& options, const Environment& environment) {
   refuse_output_of_a_run(options.settings, "inspect");
   const Settings settings = resolve_settings(options.settings, environment);
   const ModelChoice choice = find_model(options.model, environment, program_path());
-  // All experts in slots is a plan that never fails for want of memory.
-  model::RuntimeSettings unlimited = settings.runtime;
-  unlimited.memory.reset();
-  unlimited.cache_slots = std::numeric_limits<int>::max();
-  const model::ModelPlan plan(choice.directory, unlimited);
+  const model::ModelPlan plan(choice.directory, model::all_resident(settings.runtime));
   const std::uint64_t kv_bytes = plan.session.bytes(plan.context);
 
   std::string text = fmt::format("{}\n", choice.directory.string());

@@ -4,7 +4,6 @@
 #include <fmt/core.h>
 
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,10 +31,7 @@ struct PackVerb {
 
 int run_pack(const PackVerb& verb, const Environment& environment) {
   const ModelChoice choice = find_model(verb.source, environment, program_path());
-  // All experts in slots is a plan that never fails for want of memory.
-  model::RuntimeSettings unlimited;
-  unlimited.cache_slots = std::numeric_limits<int>::max();
-  const model::ModelPlan model(choice.directory, unlimited);
+  const model::ModelPlan model(choice.directory, model::all_resident());
   const model::PackPlan plan = model::plan_packing(model.checkpoint, model.experts);
   const InterruptGuard interrupt;
   Progress progress = progress_on_stderr("packing", verb.quiet, environment);

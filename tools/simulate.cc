@@ -123,9 +123,7 @@ std::vector<std::string> known_policies() {
 /// routes.
 std::optional<cache::ScheduleModel> add_sizes_of_model(const SimulateOptions& options, const Environment& environment,
                                                        model::TraceHeader& header) {
-  model::RuntimeSettings unlimited;
-  unlimited.cache_slots = std::numeric_limits<int>::max();
-  const model::ModelPlan plan(find_model(options.model, environment, program_path()).directory, unlimited);
+  const model::ModelPlan plan(find_model(options.model, environment, program_path()).directory, model::all_resident());
   if (plan.experts.empty()) fail("--model: {} has no routed experts", *options.model);
   header.expert_bytes = plan.expert_bytes() / (plan.experts.size() * static_cast<std::uint64_t>(plan.expert_count()));
   header.dense_bytes = plan.token_dense_bytes();

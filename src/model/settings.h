@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -39,5 +40,13 @@ struct RuntimeSettings {
   std::filesystem::path rates_file;  // where rates of this machine are kept, see rates_cache.h; empty: nowhere
   std::string isa;                   // forces an instruction set; empty: the fastest
 };
+
+/// `settings` with a slot for every expert instead of what they say of memory: a plan that is not to run never fails
+/// for want of it.
+inline RuntimeSettings all_resident(RuntimeSettings settings = {}) {
+  settings.memory.reset();
+  settings.cache_slots = std::numeric_limits<int>::max();
+  return settings;
+}
 
 }  // namespace sluice::model

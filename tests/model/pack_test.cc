@@ -31,12 +31,7 @@ const CheckpointProgress kGoOn = [](std::uint64_t, std::uint64_t) { return true;
 
 fs::path fixture(const std::string& name) { return fs::path(SLUICE_SOURCE_DIR) / "tests/data/models" / name; }
 
-/// With a slot for every expert: whatever this machine has, it can be planned.
-ModelPlan planned(const fs::path& directory) {
-  RuntimeSettings settings;
-  settings.cache_slots = 1 << 20;
-  return ModelPlan(directory, settings);
-}
+ModelPlan planned(const fs::path& directory) { return ModelPlan(directory, all_resident()); }
 
 bool pack(const fs::path& source, const fs::path& destination, std::uint64_t shard_bytes = kMaxShardBytes,
           const CheckpointProgress& progress = kGoOn) {
