@@ -79,10 +79,10 @@ int plan(const PlanOptions& options, const Environment& environment) {
   plan.choose_chunk({.disk = rates.disk, .multiply = rates.multiply});
   const model::PlanRoutes routes =
       options.trace.empty() ? model::generated_routes(plan) : model::recorded_routes(plan, options.trace);
-  const double used = model::distinct_experts(model::chunk_rows(routes.log, plan.budget.chunk_tokens));
-  const model::PromptRates prompt = model::probe_prompt(plan, used, reader, context);
+  const model::ChunkRows rows = model::chunk_rows(routes.log, plan.budget.chunk_tokens);
+  const model::PromptRates prompt = model::probe_prompt(plan, model::distinct_experts(rows), reader, context);
 
-  model::PlanReport report = model::make_plan_report(plan, rates, prompt, routes, settings.runtime.policy);
+  model::PlanReport report = model::make_plan_report(plan, rates, prompt, routes, rows, settings.runtime.policy);
   report.packing = packing;
   report.io = reader.choice();
   report.threads = team.size();

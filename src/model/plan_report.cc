@@ -211,7 +211,7 @@ ordered_json prefill_json(const PrefillPrediction& prefill) {
 }  // namespace
 
 PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const PromptRates& prompt,
-                            const PlanRoutes& routes, std::string_view policy_name) {
+                            const PlanRoutes& routes, const ChunkRows& rows, std::string_view policy_name) {
   const cache::PolicyEntry& policy = cache::eviction_policy(policy_name);
   const TokenSizes sizes = token_sizes(plan);
   const int slots = plan.budget.slots_per_layer;
@@ -231,18 +231,19 @@ PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const Pro
   report.recall = planned_recall(plan);
   report.decode = predict_decode(sizes, rates, routes, slots, policy, report.recall);
   const int chunk = plan.budget.chunk_tokens;
-  report.prefill = predict_prefill(sizes, rates, prompt, routes, chunk, {slots, slots});
-  report.cold_prefill = predict_prefill(sizes, rates, prompt, routes, chunk, {slots, 0});
+  report.prefill = predict_prefill(sizes, rates, prompt, rows, chunk, {slots, slots});
+  report.cold_prefill = predict_prefill(sizes, rates, prompt, rows, chunk, {slots, 0});
   Rates faster = rates;
   faster.disk *= 2;
   PromptRates faster_prompt = prompt;
   faster_prompt.disk *= 2;
   report.double_disk = predict_decode(sizes, faster, routes, slots, policy, report.recall);
-  report.double_disk_prefill = predict_prefill(sizes, faster, faster_prompt, routes, chunk, {slots, slots});
+  report.double_disk_prefill = predict_prefill(sizes, faster, faster_prompt, rows, chunk, {slots, slots});
   const cache::Budget twice = budget_with_double_memory(plan);
   report.double_memory = predict_decode(sizes, rates, routes, twice.slots_per_layer, policy, report.recall);
-  report.double_memory_prefill =
-      predict_prefill(sizes, rates, prompt, routes, twice.chunk_tokens, {twice.slots_per_layer, twice.slots_per_layer});
+  const ChunkRows twice_rows = chunk_rows(routes.log, twice.chunk_tokens);  // memory may have limited the chunk too
+  report.double_memory_prefill = predict_prefill(sizes, rates, prompt, twice_rows, twice.chunk_tokens,
+                                                 {twice.slots_per_layer, twice.slots_per_layer});
   if (plan.experts.empty()) return report;
   for (const int count : slot_counts(plan)) {
     report.rows.push_back({.decode = predict_decode(sizes, rates, routes, count, policy, report.recall),

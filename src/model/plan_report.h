@@ -47,10 +47,10 @@ struct PlanReport {
   std::vector<std::string> notices;  // "requested X, got Y because Z"
 };
 
-/// Works everything out from a plan, the rates of this machine and routes. `policy` as in RuntimeSettings. settings,
-/// notices, io, threads and packing are left to the caller.
+/// Works everything out from a plan, the rates of this machine and routes; `rows` are those of a chunk of the plan.
+/// `policy` as in RuntimeSettings. settings, notices, io, threads and packing are left to the caller.
 PlanReport make_plan_report(const ModelPlan& plan, const Rates& rates, const PromptRates& prompt,
-                            const PlanRoutes& routes, std::string_view policy);
+                            const PlanRoutes& routes, const ChunkRows& rows, std::string_view policy);
 
 /// For people, newline-terminated.
 std::string plan_text(const PlanReport& report);

@@ -132,9 +132,8 @@ DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, con
   return result;
 }
 
-std::vector<std::vector<double>> chunk_rows(const cache::RouteLog& log, int chunk_tokens) {
-  std::vector<std::vector<double>> rows(static_cast<std::size_t>(log.layers()),
-                                        std::vector<double>(static_cast<std::size_t>(log.experts())));
+ChunkRows chunk_rows(const cache::RouteLog& log, int chunk_tokens) {
+  ChunkRows rows(static_cast<std::size_t>(log.layers()), std::vector<double>(static_cast<std::size_t>(log.experts())));
   int tokens = 0;
   int top_k = 0;
   std::optional<std::uint64_t> last;
@@ -161,7 +160,7 @@ std::vector<std::vector<double>> chunk_rows(const cache::RouteLog& log, int chun
   return rows;
 }
 
-double distinct_experts(const std::vector<std::vector<double>>& rows) {
+double distinct_experts(const ChunkRows& rows) {
   double used = 0;
   for (const std::vector<double>& layer : rows) {
     used += static_cast<double>(std::count_if(layer.begin(), layer.end(), [](double count) { return count > 0; }));
@@ -204,11 +203,9 @@ PrefillLayerSeconds prefill_layer_seconds(const std::vector<double>& rows, Prefi
 }
 
 PrefillPrediction predict_prefill(const TokenSizes& sizes, const Rates& rates, const PromptRates& prompt,
-                                  const PlanRoutes& routes, int chunk_tokens, PrefillSlots slots) {
+                                  const ChunkRows& rows, int chunk_tokens, PrefillSlots slots) {
   PrefillPrediction result;
   result.tokens = chunk_tokens;
-  const std::vector<std::vector<double>> rows =
-      routes.log.layers() > 0 ? chunk_rows(routes.log, chunk_tokens) : std::vector<std::vector<double>>();
   result.distinct_experts = distinct_experts(rows);
   double misses = 0;  // of all layers
   for (const std::vector<double>& layer : rows) {

@@ -87,13 +87,16 @@ struct PrefillSlots {
   int filled = 0;  // of them: those that hold an expert when the chunk begins
 };
 
-/// How many tokens of a chunk use each expert of each MoE layer, [layers][experts], as the first decode steps of the
-/// routes have it. A chunk that is longer than they are gives each expert more tokens in proportion, and uses as many
-/// more experts as used_share() (prefill_chunk.h) grows, one token each.
-std::vector<std::vector<double>> chunk_rows(const cache::RouteLog& log, int chunk_tokens);
+/// How many tokens of a chunk use each expert of each MoE layer, [layers][experts].
+using ChunkRows = std::vector<std::vector<double>>;
+
+/// Those of a chunk that is routed as the first decode steps are. A chunk that is longer than the routes gives each
+/// expert more tokens in proportion, and uses as many more experts as used_share() (prefill_chunk.h) grows, one token
+/// each.
+ChunkRows chunk_rows(const cache::RouteLog& log, int chunk_tokens);
 
 /// The mean number of experts per layer that have tokens.
-double distinct_experts(const std::vector<std::vector<double>>& rows);
+double distinct_experts(const ChunkRows& rows);
 
 /// Seconds of one MoE layer.
 struct PrefillLayerSeconds {
@@ -111,8 +114,9 @@ PrefillLayerSeconds prefill_layer_seconds(const std::vector<double>& rows, Prefi
                                           double read_seconds, double latency, double shared_seconds);
 
 /// The blocks take what they were measured to, then each MoE layer what prefill_layer_seconds() makes of the measured
-/// rates: those of `prompt` where something is read, else rates.multiply. Without experts, the blocks are all.
+/// rates: those of `prompt` where something is read, else rates.multiply. Without experts, the blocks are all. `rows`
+/// is what chunk_rows() gives for as many tokens.
 PrefillPrediction predict_prefill(const TokenSizes& sizes, const Rates& rates, const PromptRates& prompt,
-                                  const PlanRoutes& routes, int chunk_tokens, PrefillSlots slots);
+                                  const ChunkRows& rows, int chunk_tokens, PrefillSlots slots);
 
 }  // namespace sluice::model

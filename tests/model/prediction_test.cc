@@ -138,21 +138,21 @@ PromptRates prompt_rates(double disk, double multiply) {
 }
 
 PrefillPrediction prefill(double disk, double multiply, int steps, int tokens, PrefillSlots slots) {
-  return predict_prefill(kSizes, rates(disk, 0, 2 * multiply), prompt_rates(disk, multiply), in_turn(steps), tokens,
-                         slots);
+  return predict_prefill(kSizes, rates(disk, 0, 2 * multiply), prompt_rates(disk, multiply),
+                         chunk_rows(in_turn(steps).log, tokens), tokens, slots);
 }
 
 TEST(ChunkRows, CountTheTokensOfEachExpert) {
-  EXPECT_EQ(chunk_rows(in_turn(30).log, 10), (std::vector<std::vector<double>>{{4, 3, 3, 0}}));
-  EXPECT_EQ(chunk_rows(in_turn(30).log, 2), (std::vector<std::vector<double>>{{1, 1, 0, 0}}));
+  EXPECT_EQ(chunk_rows(in_turn(30).log, 10), (ChunkRows{{4, 3, 3, 0}}));
+  EXPECT_EQ(chunk_rows(in_turn(30).log, 2), (ChunkRows{{1, 1, 0, 0}}));
   EXPECT_EQ(distinct_experts({{4, 0, 1}, {0, 0, 2}}), 1.5);
   EXPECT_EQ(distinct_experts({}), 0);
 }
 
 TEST(ChunkRows, AChunkThatIsLongerThanTheRoutesUsesMoreExperts) {
-  EXPECT_EQ(chunk_rows(in_turn(2).log, 4), (std::vector<std::vector<double>>{{2, 2, 1, 0}}))
+  EXPECT_EQ(chunk_rows(in_turn(2).log, 4), (ChunkRows{{2, 2, 1, 0}}))
       << "2 (1 - (3/4)^4) / (1 - (3/4)^2) = 3.1 experts";
-  EXPECT_EQ(chunk_rows(in_turn(3).log, 300), (std::vector<std::vector<double>>{{100, 100, 100, 1}})) << "all there are";
+  EXPECT_EQ(chunk_rows(in_turn(3).log, 300), (ChunkRows{{100, 100, 100, 1}})) << "all there are";
 }
 
 TEST(PrefillLayer, IsProductsWhenNothingIsRead) {
@@ -255,14 +255,14 @@ TEST(PredictPrefill, WithASlotForEveryExpertNothingIsReadAndTheRateIsThatOfResid
 }
 
 TEST(PredictPrefill, ADenseModelIsItsBlocks) {
-  const PlanRoutes none{.origin = "", .log = cache::RouteLog(0, 0)};
+  const ChunkRows none = chunk_rows(cache::RouteLog(0, 0), 64);
   EXPECT_DOUBLE_EQ(predict_prefill({}, {}, {.block_seconds = 0.01}, none, 64, {}).tok_per_s, 100);
 }
 
 TEST(PredictPrefill, UnknownRatesGiveNoSpeed) {
   EXPECT_EQ(prefill(100, 0, 30, 16, {2, 2}).tok_per_s, 0);
   EXPECT_EQ(prefill(0, 1000, 30, 16, {2, 2}).tok_per_s, 0);
-  EXPECT_EQ(predict_prefill(kSizes, rates(100, 0, 100), {}, in_turn(30), 16, {2, 2}).tok_per_s, 0);
+  EXPECT_EQ(predict_prefill(kSizes, rates(100, 0, 100), {}, chunk_rows(in_turn(30).log, 16), 16, {2, 2}).tok_per_s, 0);
 }
 
 TEST(TokenSizes, CountTheWeightsOfExperts) {
