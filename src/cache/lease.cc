@@ -106,8 +106,10 @@ std::span<const ReadyExpert> Lease::State::next() {
     const int expert = of.slots.slot(pinned.slot).expert;
     return std::pair(waves.stays(expert), expert);
   };
-  std::sort(ready.begin(), ready.end(), [&](const Pinned& a, const Pinned& b) { return order(a) < order(b); });
   const auto portion = ready.begin() + static_cast<std::ptrdiff_t>(std::min(ready.size(), most_at_once()));
+  // Chooses; nothing to do where all are taken.
+  std::nth_element(ready.begin(), portion, ready.end(),
+                   [&](const Pinned& a, const Pinned& b) { return order(a) < order(b); });
   const auto parts = static_cast<std::size_t>(of.experts.parts);
   batch.clear();
   for (const Pinned& pinned : std::span(ready.begin(), portion)) {
