@@ -36,7 +36,7 @@ void sigmoid(const Context& context, const float* x, std::int64_t n, float* y);
 void softplus(const Context& context, const float* x, std::int64_t n, float* y);
 void tanh(const Context& context, const float* x, std::int64_t n, float* y);
 
-/// Softmax over n logits in place.
+/// Softmax over n logits in place, on the calling thread alone.
 void softmax(const Context& context, float* logits, int n);
 
 /// Which elements of a head rotate together: i and half + i, or 2i and 2i + 1 ("traditional", "interleaved").

@@ -25,8 +25,7 @@ struct Case {
   std::vector<float> correction, expert_scale;
 };
 
-std::vector<Route> routed(const Case& c, std::vector<float> logits) {
-  kernels::ThreadTeam team(1);
+std::vector<Route> routed(const Case& c, std::vector<float> logits, kernels::ThreadTeam& team) {
   kernels::Workspace workspace;
   const std::size_t rows = logits.size() / static_cast<std::size_t>(c.experts);
   std::vector<int> ids(rows * static_cast<std::size_t>(c.top_k));
@@ -36,6 +35,11 @@ std::vector<Route> routed(const Case& c, std::vector<float> logits) {
   std::vector<Route> routes(rows);
   for (std::size_t i = 0; i < ids.size(); ++i) routes[i / static_cast<std::size_t>(c.top_k)][ids[i]] = weights[i];
   return routes;
+}
+
+std::vector<Route> routed(const Case& c, std::vector<float> logits) {
+  kernels::ThreadTeam team(1);
+  return routed(c, std::move(logits), team);
 }
 
 /// The `k` largest, sorted; on equal values the index that the rule prefers comes first.
@@ -143,6 +147,40 @@ TEST(Router, AgreesWithANaiveOne) {
       }
     }
   }
+}
+
+TEST(Router, ThreadsShareRowsAndChangeNoBit) {
+  kernels::ThreadTeam team(3);
+  unsigned seed = 0;
+  for (const RouterScoring scoring : {RouterScoring::softmax, RouterScoring::softmax_chosen, RouterScoring::sigmoid}) {
+    for (const int groups : {1, 4}) {
+      Case c;
+      c.experts = 64;
+      c.top_k = 6;
+      c.spec.scoring = scoring;
+      c.spec.groups = groups;
+      c.spec.group_top_k = (groups + 1) / 2;
+      c.spec.normalize = true;
+      c.correction = random_values(64, ++seed);
+      const std::vector<float> logits = random_values(std::size_t{64} * 512, ++seed);
+      const std::uint64_t before = team.dispatches();
+      EXPECT_EQ(routed(c, logits, team), routed(c, logits));
+      EXPECT_GT(team.dispatches(), before);
+    }
+  }
+}
+
+TEST(Router, ADecodedTokenTakesNoDispatch) {
+  kernels::ThreadTeam team(2);
+  for (const int experts : {8, 128, 4096}) {
+    for (const RouterScoring scoring : {RouterScoring::softmax, RouterScoring::sigmoid}) {
+      Case c;
+      c.experts = experts;
+      c.spec.scoring = scoring;
+      routed(c, random_values(static_cast<std::size_t>(experts), 1), team);
+    }
+  }
+  EXPECT_EQ(team.dispatches(), 0U);
 }
 
 TEST(Router, EqualScoresGoToTheIndexOfTheRule) {

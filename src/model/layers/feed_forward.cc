@@ -145,8 +145,8 @@ ScratchBytes scratch_bytes(const MlpSpec& spec, int hidden) {
 }
 
 ScratchBytes scratch_bytes(const MoeSpec& spec, int hidden) {
-  // Router scores and those of the next router; per chosen expert its output, gate and up rows, prepared inputs, and
-  // the lists of jobs.
+  // Router scores, choices and groups, of this router or of the next; per chosen expert its output, gate and up rows,
+  // prepared inputs, and the lists of jobs.
   constexpr double kJobBytes = 64;
   const int width = spec.latent_dim > 0 ? spec.latent_dim : hidden;
   const double routed =
@@ -154,8 +154,8 @@ ScratchBytes scratch_bytes(const MoeSpec& spec, int hidden) {
   const double branches = 4.0 * hidden * (spec.norms ? 2 : 0) + 4.0 * 2 * spec.latent_dim;
   const double shared = spec.shared ? 4.0 * (hidden + 1) + scratch_bytes(*spec.shared, hidden).per_row : 0;
   const double guess = 4.0 * hidden + 8.0 * spec.top_k;
-  return {4.0 * 2 * spec.experts,
-          4.0 * 2 * spec.experts + branches + routed + shared + guess + kPreparedBytes * hidden};
+  const double router = 4.0 * (2 * spec.experts + spec.router.groups + spec.router.group_top_k);
+  return {4.0 * 2 * spec.experts, router + branches + routed + shared + guess + kPreparedBytes * hidden};
 }
 
 }  // namespace sluice::model
