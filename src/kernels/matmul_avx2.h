@@ -12,6 +12,8 @@ namespace sluice::kernels {
 
 ActivationLayout int16_layout_avx2(const Format& format, int inputs);
 void int16_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
+/// For kTileInputs inputs and more, in the layout of AVX2.
+void int16_tile_avx512(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
 void f32_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs);
 void quantize_avx2(const float* x, int cols, ActivationLayout layout, int16_t* codes, float* scales, float* sums);
 void weighted_add_avx2(float weight, const float* x, int64_t n, float* y);

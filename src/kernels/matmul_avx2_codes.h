@@ -1,7 +1,7 @@
 // AVX2: weight codes as integers of 16 bits, or of 8 where kSplit, in the order that the activations are laid out for
 // (ActivationLayout). One struct per packing. kOverlapped: whether the end of a group runs beside the next one, see
 // multiply_one. (Measured: it is worth the instructions except where unpacking is cheap and takes few registers.)
-// Included by matmul_avx2_int16.cc only.
+// Included by matmul_avx2_tile.h only.
 #pragma once
 
 #include "kernels/matmul_avx2_bytes.h"
@@ -139,6 +139,36 @@ struct AffineStream {
   }
   static constexpr Tables kTables = make_tables();
 };
+
+/// A packing and the columns of its groups.
+template <typename Codes, int kGroup>
+struct Packing {};
+
+/// Calls use(Packing) for the packing of `format`.
+template <typename Use>
+void for_packing(const Format& format, const Use& use) {
+  const auto affine = [&]<typename Codes>(Codes) {
+    if (format.group == 32) return use(Packing<Codes, 32>());
+    if (format.group == 64) return use(Packing<Codes, 64>());
+    use(Packing<Codes, 128>());
+  };
+  if (format.mode == Mode::mxfp4) return use(Packing<Fp4Bytes, 32>());
+  if (format.mode == Mode::nvfp4) return use(Packing<Fp4Bytes, 16>());
+  switch (format.bits) {
+    case 2:
+      return affine(Affine2Bytes());
+    case 3:
+      return affine(AffineStream<3>());
+    case 4:
+      return affine(AffineLanes<4>());
+    case 5:
+      return affine(AffineStream<5>());
+    case 6:
+      return affine(AffineStream<6>());
+    default:
+      return affine(AffineLanes<8>());
+  }
+}
 
 }  // namespace
 }  // namespace sluice::kernels

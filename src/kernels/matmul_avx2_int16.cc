@@ -3,16 +3,10 @@
 //
 // The eight rows of a block are the eight lanes of every float vector, so each output is one scalar chain of
 // operations in the canonical order. Inside a group the order of the integer sums is free.
-#include <type_traits>
-
-#include "kernels/matmul_avx2_codes.h"
-#include "kernels/matmul_avx2_groups.h"
+#include "kernels/matmul_avx2_tile.h"
 
 namespace sluice::kernels {
 namespace {
-
-/// Columns of the unpacked tile: with 8 rows of 16-bit numbers 16 KiB, half of the L1 cache.
-constexpr int kTileColumns = 1024;
 
 __m256i load_int16(const int16_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
 
@@ -161,108 +155,42 @@ void multiply_one(const MatrixView& weights, const BlockRows& rows, const InputR
 
 // --- Many inputs: weights unpacked once -----------------------------------------------------------------------------
 
-/// Unpacked weights: for each group, its columns of row 0 in the order of the layout, those of row 1, ... Words even
-/// for packings of bytes: once the weights are unpacked, products of bytes only take more instructions.
-struct alignas(32) Tile {
-  int16_t codes[kTileColumns * kRowBlock];
-};
-
-/// Unpacks groups [first, first + count) of a row block.
-template <typename Codes, int kGroup>
-void unpack_tile(const BlockRows& rows, int first, int count, bool at_end, Tile& tile) {
-  constexpr int kPlaneLanes = kGroup / Codes::kPlanes;              // of one group
-  constexpr int kPieces = kPlaneLanes < 16 ? 16 / kPlaneLanes : 1;  // groups in a chunk
-  constexpr int kChunks = kPlaneLanes < 16 ? 1 : kPlaneLanes / 16;  // of a group
-  static_assert(kPieces <= 2);
-  const int64_t begin = int64_t{first} * kGroup * Codes::kBits / 8;
-  const int bytes = count * kGroup * Codes::kBits / 8;
-  for (int r = 0; r < kRowBlock; ++r) {
-    const std::byte* at = rows.codes[r] + begin;
-    int left = bytes;
-    for (int group = 0; group < count; group += kPieces) {
-      for (int c = 0; c < kChunks; ++c, at += Codes::kChunkBytes, left -= Codes::kChunkBytes) {
-        const bool guarded = left < Codes::kChunkBytes + (at_end ? Codes::kReadBeyond : 0);
-        __m256i planes[Codes::kPlanes];
-        Codes::unpack(guarded ? Codes::load_part(at, left) : Codes::load(at), planes);
-        for (int p = 0; p < Codes::kPlanes; ++p) {
-          int16_t* to = tile.codes + (group * kRowBlock + r) * kGroup + p * kPlaneLanes + c * 16;
-          if constexpr (kPieces == 1) {
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), planes[p]);
-          } else {
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(planes[p]));
-            if (group + 1 == count) continue;
-            to += kRowBlock * kGroup;
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_extracti128_si256(planes[p], 1));
-          }
-        }
-      }
-    }
+struct WordTile {
+  /// Row after row.
+  template <int kGroup>
+  static constexpr int place(int row, int lane) {
+    return row * kGroup + lane;
   }
-}
 
-/// sums[i] += the tile times input i.
-template <int kGroup, bool kAffine>
-void multiply_tile(const Tile& tile, const GroupScales& scales, int first, int count, const InputRow* x, int inputs,
-                   __m256* sums) {
-  constexpr int kVectors = kGroup / 16;
-  for (int i = 0; i < inputs; ++i) {
-    const int16_t* codes = x[i].codes + int64_t{first} * kGroup;
-    const int16_t* weights = tile.codes;
-    __m256 sum = sums[i];
-    for (int g = 0; g < count; ++g, codes += kGroup, weights += kRowBlock * kGroup) {
-      __m256i xs[kVectors];
-      for (int v = 0; v < kVectors; ++v) xs[v] = load_int16(codes + v * 16);
-      __m256i acc[kRowBlock];
+  template <int kGroup, bool kAffine>
+  static void multiply(const Tile& tile, const GroupScales& scales, int first, int count, const InputRow* x, int inputs,
+                       __m256* sums) {
+    constexpr int kVectors = kGroup / 16;
+    for (int i = 0; i < inputs; ++i) {
+      const int16_t* codes = x[i].codes + int64_t{first} * kGroup;
+      const int16_t* weights = tile.codes;
+      __m256 sum = sums[i];
+      for (int g = 0; g < count; ++g, codes += kGroup, weights += kRowBlock * kGroup) {
+        __m256i xs[kVectors];
+        for (int v = 0; v < kVectors; ++v) xs[v] = load_int16(codes + v * 16);
+        __m256i acc[kRowBlock];
 #pragma GCC unroll 8
-      for (int r = 0; r < kRowBlock; ++r) {
-        const int16_t* row = weights + r * kGroup;
-        acc[r] = _mm256_madd_epi16(xs[0], load_int16(row));
-        for (int v = 1; v < kVectors; ++v) {
-          acc[r] = _mm256_add_epi32(acc[r], _mm256_madd_epi16(xs[v], load_int16(row + v * 16)));
+        for (int r = 0; r < kRowBlock; ++r) {
+          const int16_t* row = weights + r * kGroup;
+          acc[r] = _mm256_madd_epi16(xs[0], load_int16(row));
+          for (int v = 1; v < kVectors; ++v) {
+            acc[r] = _mm256_add_epi32(acc[r], _mm256_madd_epi16(xs[v], load_int16(row + v * 16)));
+          }
+          finish(acc[r]);
         }
-        finish(acc[r]);
+        __m256i products[1];
+        reduce(acc, products);
+        sum = scales.step<kAffine>(sum, products[0], g, x[i].scales + first + g, x[i].sums + first + g);
       }
-      __m256i products[1];
-      reduce(acc, products);
-      sum = scales.step<kAffine>(sum, products[0], g, x[i].scales + first + g, x[i].sums + first + g);
+      sums[i] = sum;
     }
-    sums[i] = sum;
   }
-}
-
-template <typename Codes, int kGroup>
-void multiply_many(const MatrixView& weights, const BlockRows& rows, const InputRow* x, float* const* y, int row_count,
-                   int inputs) {
-  using TileCodes = std::conditional_t<Codes::kSplit, Widened<Codes>, Codes>;
-  constexpr int kTileGroups = kTileColumns / kGroup;
-  const int groups = weights.cols / kGroup;
-  Tile tile;
-  GroupScales scales;
-  __m256 sums[kMaxInputs];
-  for (int i = 0; i < inputs; ++i) sums[i] = _mm256_setzero_ps();
-  for (int first = 0; first < groups; first += kTileGroups) {
-    const int count = groups - first < kTileGroups ? groups - first : kTileGroups;
-    scales.convert<Codes::kAffine>(rows, weights.format, first, count);
-    unpack_tile<TileCodes, kGroup>(rows, first, count, first + count == groups, tile);
-    multiply_tile<kGroup, Codes::kAffine>(tile, scales, first, count, x, inputs, sums);
-  }
-  for (int i = 0; i < inputs; ++i) store_rows(y[i], row_count, sums[i]);
-}
-
-template <typename Codes, int kGroup>
-void multiply(const MatrixView& weights, int row, int row_count, const InputRow* x, float* const* y, int inputs) {
-  const BlockRows rows(weights, row, row_count);
-  if (inputs >= kTileInputs) return multiply_many<Codes, kGroup>(weights, rows, x, y, row_count, inputs);
-  for (int i = 0; i < inputs; ++i) multiply_one<Codes, kGroup>(weights, rows, x[i], y[i], row_count);
-}
-
-template <typename Codes>
-void multiply_affine(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
-  const auto product = weights.format.group == 32   ? multiply<Codes, 32>
-                       : weights.format.group == 64 ? multiply<Codes, 64>
-                                                    : multiply<Codes, 128>;
-  product(weights, row, rows, x, y, inputs);
-}
+};
 
 }  // namespace
 
@@ -274,24 +202,13 @@ ActivationLayout int16_layout_avx2(const Format& format, int inputs) {
   return {format.group, lanes ? 16 / format.bits : 1};
 }
 
-void int16_block_avx2(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
-  const Format& format = weights.format;
-  if (format.mode == Mode::mxfp4) return multiply<Fp4Bytes, 32>(weights, row, rows, x, y, inputs);
-  if (format.mode == Mode::nvfp4) return multiply<Fp4Bytes, 16>(weights, row, rows, x, y, inputs);
-  switch (format.bits) {
-    case 2:
-      return multiply_affine<Affine2Bytes>(weights, row, rows, x, y, inputs);
-    case 3:
-      return multiply_affine<AffineStream<3>>(weights, row, rows, x, y, inputs);
-    case 4:
-      return multiply_affine<AffineLanes<4>>(weights, row, rows, x, y, inputs);
-    case 5:
-      return multiply_affine<AffineStream<5>>(weights, row, rows, x, y, inputs);
-    case 6:
-      return multiply_affine<AffineStream<6>>(weights, row, rows, x, y, inputs);
-    default:
-      return multiply_affine<AffineLanes<8>>(weights, row, rows, x, y, inputs);
-  }
+void int16_block_avx2(const MatrixView& weights, int row, int row_count, const InputRow* x, float* const* y,
+                      int inputs) {
+  const BlockRows rows(weights, row, row_count);
+  for_packing(weights.format, [&]<typename Codes, int kGroup>(Packing<Codes, kGroup>) {
+    if (inputs >= kTileInputs) return multiply_many<Codes, kGroup, WordTile>(weights, rows, x, y, row_count, inputs);
+    for (int i = 0; i < inputs; ++i) multiply_one<Codes, kGroup>(weights, rows, x[i], y[i], row_count);
+  });
 }
 
 }  // namespace sluice::kernels

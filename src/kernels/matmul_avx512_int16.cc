@@ -1,5 +1,4 @@
-// AVX-512: products of integer weights and int16 activations, by vpdpbusd; many inputs go the way of AVX2. (Measured:
-// where weights are unpacked once for all of them, products of words are as fast or faster.)
+// AVX-512: products of integer weights and few int16 activations, by vpdpbusd. (Many: matmul_avx512_tile.cc.)
 //
 // An activation is 256 * upper + lower with signed bytes, the weights are unsigned bytes, and vpdpbusd adds four of
 // their products to a 32-bit number without rounding or saturation. Vectors are 256 bits wide: the horizontal sums and
@@ -154,7 +153,7 @@ void multiply_affine(const MatrixView& weights, int row, int rows, const InputRo
 }
 
 void int16_block(const MatrixView& weights, int row, int rows, const InputRow* x, float* const* y, int inputs) {
-  if (inputs >= kTileInputs) return int16_block_avx2(weights, row, rows, x, y, inputs);
+  if (inputs >= kTileInputs) return int16_tile_avx512(weights, row, rows, x, y, inputs);
   const Format& format = weights.format;
   if (format.mode == Mode::mxfp4) return multiply<Fp4Bytes, 32>(weights, row, rows, x, y, inputs);
   if (format.mode == Mode::nvfp4) return multiply<Fp4Bytes, 16>(weights, row, rows, x, y, inputs);
