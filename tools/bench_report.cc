@@ -123,7 +123,7 @@ Row row_of(const BenchSeries& series, const Repetitions& group, const BenchSerie
       row[kRatio + 1] = fmt::format("{:.3f} ({:.3f}-{:.3f})", middle_ratio, each.front(), each.back());
     }
   }
-  const model::Bound bound = prefill ? model::Bound{} : s.bound().value_or(model::Bound{});
+  const model::Bound bound = (prefill ? s.prefill_bound() : s.bound()).value_or(model::Bound{});
   row.push_back(bound.tok_per_s > 0 ? fmt::format("{:.2f} {}", bound.tok_per_s, bound.resource) : "-");
   row.push_back(percent(speed(middle), bound.tok_per_s));
   row.push_back(!prefill && s.schedule_bound ? percent(speed(middle), *s.schedule_bound) : "-");

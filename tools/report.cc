@@ -16,9 +16,8 @@ std::string experts_line(const model::RunStatistics& s) {
   if (s.model.mapped) return fmt::format("experts  {}\n", model::mapped_text(s));
   const cache::LookupCounts& decode = s.decode_lookups;
   std::string line = fmt::format("experts  {} of {} per layer in memory", s.model.slots_per_layer, s.model.experts);
-  if (decode.lookups > 0) {
-    line +=
-        fmt::format(", {:.1f} % hits", 100 * static_cast<double>(decode.hits) / static_cast<double>(decode.lookups));
+  if (const std::optional<double> hit_rate = decode.hit_rate(); hit_rate) {
+    line += fmt::format(", {:.1f} % hits", 100 * *hit_rate);
   }
   line += fmt::format("; read {} from disk",
                       format_bytes(s.bytes_read(cache::Phase::prefill) + s.bytes_read(cache::Phase::decode)));

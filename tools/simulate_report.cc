@@ -16,12 +16,6 @@ using cache::LookupCounts;
 using cache::Phase;
 using nlohmann::ordered_json;
 
-/// Hits among lookups; none without lookups.
-std::optional<double> hit_rate(const LookupCounts& counts) {
-  if (counts.lookups == 0) return std::nullopt;
-  return static_cast<double>(counts.hits) / static_cast<double>(counts.lookups);
-}
-
 ordered_json number(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(nullptr); }
 
 ordered_json counts_json(const LookupCounts& counts) {
@@ -29,7 +23,7 @@ ordered_json counts_json(const LookupCounts& counts) {
           {"hits", counts.hits},
           {"misses_cold", counts.misses_cold},
           {"misses_capacity", counts.misses_capacity},
-          {"hit_rate", number(hit_rate(counts))}};
+          {"hit_rate", number(counts.hit_rate())}};
 }
 
 /// A row for each number of slots, a column for each policy.
@@ -48,7 +42,7 @@ std::string table(const SimulationReport& report, const std::function<double(con
 }
 
 double hit_percent(const SimulatedCache& simulated) {
-  return 100 * hit_rate(simulated.simulation.counts(Phase::decode)).value_or(0);
+  return 100 * simulated.simulation.counts(Phase::decode).hit_rate().value_or(0);
 }
 
 std::string title(const SimulationReport& report) {

@@ -38,6 +38,11 @@ void check_part_sizes(const LayerExperts& layer, std::size_t index) {
 
 }  // namespace
 
+std::optional<double> LookupCounts::hit_rate() const {
+  if (lookups == 0) return std::nullopt;
+  return static_cast<double>(hits) / static_cast<double>(lookups);
+}
+
 LookupCounts& LookupCounts::operator+=(const LookupCounts& other) {
   lookups += other.lookups;
   hits += other.hits;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,9 @@ struct LookupCounts {
   std::uint64_t bytes_needed = 0;     // of the slices of the experts whose reads were started
   std::uint64_t bytes_read = 0;       // requested from the device for them: needed plus window slack
 
+  /// hits / lookups; none without lookups.
+  std::optional<double> hit_rate() const;
+
   LookupCounts& operator+=(const LookupCounts& other);
   LookupCounts& operator-=(const LookupCounts& earlier);
 };
@@ -48,6 +52,9 @@ struct SpeculationCounts {
 struct Bursts {
   std::uint64_t bytes = 0;
   double seconds = 0;
+
+  /// 0 if there were none.
+  double bytes_per_second() const { return seconds > 0 ? static_cast<double>(bytes) / seconds : 0; }
 };
 
 struct CacheOptions {

@@ -112,11 +112,6 @@ class BeladyLayer {
   std::vector<Resident> misses_, candidates_;  // scratch
 };
 
-std::optional<double> hit_rate(const LookupCounts& counts) {
-  if (counts.lookups == 0) return std::nullopt;
-  return static_cast<double>(counts.hits) / static_cast<double>(counts.lookups);
-}
-
 }  // namespace
 
 Simulation simulate_belady(const RouteLog& log, int slots, std::size_t first_counted) {
@@ -152,9 +147,9 @@ Simulation simulate_belady(const RouteLog& log, int slots, std::size_t first_cou
 
 Regret compute_regret(const RouteLog& log, int slots, const PolicyEntry& policy, std::size_t first_counted) {
   const auto rate = [&](int simulated_slots) {
-    return hit_rate(simulate(log, simulated_slots, policy, first_counted).counts(Phase::decode));
+    return simulate(log, simulated_slots, policy, first_counted).counts(Phase::decode).hit_rate();
   };
-  return {.belady_hit_rate = hit_rate(simulate_belady(log, slots, first_counted).counts(Phase::decode)),
+  return {.belady_hit_rate = simulate_belady(log, slots, first_counted).counts(Phase::decode).hit_rate(),
           .half_slots_hit_rate = rate(std::max(1, slots / 2)),
           .double_slots_hit_rate = rate(std::min(log.experts(), 2 * slots))};
 }

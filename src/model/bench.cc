@@ -91,7 +91,12 @@ class Bench {
   BenchRun measure(cache::Phase phase, BenchCache cache, int rows, Work work) {
     BenchRun run{phase, cache, {}, {}, {}};
     if (draw_routes_) draw_routes_(rows);
-    const Rates before = measure_rates(*model_);
+    const auto measured_rates = [&] {
+      Rates rates = measure_rates(*model_);
+      if (phase == cache::Phase::prefill) rates.multiply = measure_multiply(model_->plan(), model_->context());
+      return rates;
+    };
+    const Rates before = measured_rates();
     recorder_.history().count_from_here();
     const RunStatistics start = collect_statistics(*model_, {}, {}, {});
     const GuessCounts before_guesses = guesses_;
@@ -101,10 +106,11 @@ class Bench {
       run.lookahead = BenchLookahead{lookahead_recall_, own};
     }
     const auto mean = [&] {
-      const Rates after = measure_rates(*model_);
+      const Rates after = measured_rates();
       Rates rates = before;
       rates.disk = (before.disk + after.disk) / 2;
       rates.memory = (before.memory + after.memory) / 2;
+      rates.multiply = (before.multiply + after.multiply) / 2;
       rates.disk_latency = (before.disk_latency + after.disk_latency) / 2;
       return rates;
     };

@@ -164,6 +164,8 @@ std::unique_ptr<Model> Model::load(const std::filesystem::path& directory, const
   info.budget_bytes = plan.budget.limit_bytes.value_or(plan.budget.total_bytes());
   info.token_dense_bytes = plan.token_dense_bytes();
   info.token_expert_bytes = plan.token_expert_bytes();
+  info.head_bytes = head_bytes(plan.checkpoint, plan.spec);
+  info.prompt_weights = plan.prompt_weights();
   info.slots_origin = plan.budget.origin;
   info.notices = plan.notices;
   info.io = state.reader->choice();

@@ -67,6 +67,8 @@ struct ModelInfo {
   std::uint64_t budget_bytes = 0;        // what the process may use
   std::uint64_t token_dense_bytes = 0;   // dense weight bytes one decoded token touches
   std::uint64_t token_expert_bytes = 0;  // expert bytes one decoded token touches
+  std::uint64_t head_bytes = 0;          // of the dense weights: a prompt touches them once, for its last token
+  std::uint64_t prompt_weights = 0;      // multiplications that a prompt token takes: all weights it meets but the head
   std::string slots_origin;              // why there are that many slots
   double load_seconds = 0;
   cache::WarmStart warm_start;       // slots filled during load

@@ -269,6 +269,13 @@ std::uint64_t ModelPlan::token_dense_bytes() const {
   return bytes;
 }
 
+std::uint64_t ModelPlan::prompt_weights() const {
+  std::uint64_t count = 0;
+  for (const BlockWeights& block : weights.blocks) count += block.weights;
+  for (const ExpertLayout& layout : experts) count += layout.weights() * static_cast<std::uint64_t>(layout.top_k);
+  return count;
+}
+
 cache::ScheduleModel schedule_model(const ModelPlan& plan) {
   cache::ScheduleModel schedule;
   std::uint64_t dense = 0;  // since the last MoE block

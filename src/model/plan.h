@@ -62,6 +62,7 @@ struct ModelPlan {
   std::uint64_t expert_bytes() const;        // of all routed experts, as stored
   std::uint64_t token_expert_bytes() const;  // of the experts of one token
   std::uint64_t token_dense_bytes() const;   // of the dense weights one token touches
+  std::uint64_t prompt_weights() const;      // elements of all matrices that a prompt token meets, the head left out
 
  private:
   bool chunk_given_ = false;  // by a setting

@@ -114,7 +114,7 @@ DecodePrediction predict_decode(const TokenSizes& sizes, const Rates& rates, con
   }
   cache::Simulation run = cache::simulate(routes.log, slots, policy, routes.first_counted);
   const cache::LookupCounts counts = run.counts(cache::Phase::decode);
-  result.hit_rate = static_cast<double>(counts.hits) / static_cast<double>(counts.lookups);
+  result.hit_rate = counts.hit_rate().value_or(0);
   if (slots >= routes.log.experts()) {
     // Routes that are long enough read every expert once and never again.
     std::fill(run.misses.begin(), run.misses.end(), std::uint16_t{0});

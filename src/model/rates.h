@@ -25,7 +25,7 @@ struct Rates {
 using RatesSource = std::function<Rates()>;
 
 /// Probes the drive (stream/drive_probe.h) with the model's reader and files, then memory (memory_probe.h) over its
-/// dense weights with its threads: 0.6 seconds as a rule. Multiplication is left unknown: no bound of a run needs it.
+/// dense weights with its threads: 0.6 seconds as a rule. Multiplication is left unknown: only prompts need it.
 /// Not during a forward().
 Rates measure_rates(Model& model);
 /// The same before a model is loaded, and multiplication: memory is probed over as much of it as weights and slots will

@@ -1,12 +1,11 @@
 #include "model/statistics.h"
 
-#include <fmt/core.h>
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cmath>
+#include <initializer_list>
 #include <limits>
-#include <nlohmann/json.hpp>
-#include <string_view>
 
 #include "base/units.h"
 #include "cache/available_memory.h"
@@ -16,56 +15,25 @@
 
 namespace sluice::model {
 
-using nlohmann::ordered_json;
-
 namespace {
 
 std::optional<double> ratio(double part, double whole) {
   return whole > 0 ? std::optional(part / whole) : std::nullopt;
 }
 
-std::optional<double> hit_rate(const cache::LookupCounts& counts) {
-  return ratio(static_cast<double>(counts.hits), static_cast<double>(counts.lookups));
-}
+struct Limit {
+  std::optional<double> tok_per_s;  // none if unknown
+  std::string_view resource;
+};
 
-/// Absent values are null, never a made-up number.
-ordered_json number(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(nullptr); }
-ordered_json known(double value) { return value > 0 ? ordered_json(value) : ordered_json(nullptr); }
-
-ordered_json counts_json(const cache::LookupCounts& counts, bool mapped = false) {
-  // What a mapping finds in the page cache is not counted by anyone.
-  if (mapped) {
-    return {{"lookups", nullptr},
-            {"hits", nullptr},
-            {"misses_cold", nullptr},
-            {"misses_capacity", nullptr},
-            {"hit_rate", nullptr}};
+/// The first of equals.
+std::optional<Bound> tightest(std::initializer_list<Limit> limits) {
+  std::optional<Bound> bound;
+  for (const Limit& limit : limits) {
+    if (!limit.tok_per_s || (bound && bound->tok_per_s <= *limit.tok_per_s)) continue;
+    bound = Bound{*limit.tok_per_s, limit.resource};
   }
-  return {{"lookups", counts.lookups},
-          {"hits", counts.hits},
-          {"misses_cold", counts.misses_cold},
-          {"misses_capacity", counts.misses_capacity},
-          {"hit_rate", number(hit_rate(counts))}};
-}
-
-std::string_view reason_name(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::stop_token:
-      return "stop_token";
-    case FinishReason::max_tokens:
-      return "max_tokens";
-    case FinishReason::context_full:
-      return "context_full";
-    case FinishReason::cancelled:
-      return "cancelled";
-    case FinishReason::failed:
-      return "failed";
-  }
-  return "";
-}
-
-std::string percent(std::uint64_t part, std::uint64_t whole) {
-  return fmt::format("{:.1f}", whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole));
+  return bound;
 }
 
 /// The schedule bound of the recorded routes at the probed rates, in tokens per second; none if a rate is not known.
@@ -104,15 +72,6 @@ void subtract(const RunStatistics& since, RunStatistics& s) {
   s.major_faults -= since.major_faults;
 }
 
-/// How much of the weights lies on huge pages, which save a part of the time that address translation takes.
-std::string huge_pages_text(const RunStatistics& s) {
-  const std::uint64_t weights = s.model.dense_bytes + s.model.slot_bytes;
-  if (!s.huge_page_bytes || weights == 0) return "";
-  // KV cache and scratch may lie on huge pages too, so this can be more than all.
-  return fmt::format("; {:.0f} % of the weights on huge pages",
-                     100 * std::min(1.0, static_cast<double>(*s.huge_page_bytes) / static_cast<double>(weights)));
-}
-
 }  // namespace
 
 std::optional<double> RunStatistics::disk_bound() const {
@@ -127,11 +86,36 @@ std::optional<double> RunStatistics::memory_bound() const {
 }
 
 std::optional<Bound> RunStatistics::bound() const {
-  const std::optional<double> disk = disk_bound();
-  const std::optional<double> memory = memory_bound();
-  if (disk && (!memory || *disk <= *memory)) return Bound{*disk, "disk"};
-  if (memory) return Bound{*memory, "memory"};
-  return std::nullopt;
+  return tightest({{disk_bound(), "disk"}, {memory_bound(), "memory"}});
+}
+
+std::optional<double> RunStatistics::prefill_disk_bound() const {
+  if (rates.disk <= 0 || prefill_lookups.bytes_read == 0) return std::nullopt;
+  return ratio(rates.disk * generation.prompt_tokens, static_cast<double>(prefill_lookups.bytes_read));
+}
+
+std::optional<double> RunStatistics::prefill_memory_bound() const {
+  if (rates.memory <= 0 || generation.prompt_tokens == 0) return std::nullopt;
+  const double chunks = std::ceil(static_cast<double>(generation.prompt_tokens) / std::max(1, model.prefill_chunk));
+  const auto head = static_cast<double>(model.head_bytes);
+  double touched = head + chunks * (static_cast<double>(model.token_dense_bytes) - head);
+  if (const int experts_of_token = model.moe_layers * model.top_k; experts_of_token > 0) {
+    const double expert_bytes = static_cast<double>(model.token_expert_bytes) / experts_of_token;
+    touched += static_cast<double>(prefill_lookups.lookups) * expert_bytes;
+  }
+  return ratio(rates.memory * generation.prompt_tokens, touched);
+}
+
+std::optional<double> RunStatistics::prefill_multiply_bound() const {
+  if (rates.multiply <= 0) return std::nullopt;
+  return ratio(rates.multiply, static_cast<double>(model.prompt_weights));
+}
+
+std::optional<Bound> RunStatistics::prefill_bound() const {
+  if (generation.prompt_tokens == 0) return std::nullopt;
+  return tightest({{prefill_disk_bound(), "disk"},
+                   {prefill_memory_bound(), "memory"},
+                   {prefill_multiply_bound(), "multiplication"}});
 }
 
 std::uint64_t RunStatistics::bytes_read(cache::Phase phase) const {
@@ -164,7 +148,7 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
     s.decode_lookups = experts->counts(cache::Phase::decode);
     s.prefill_ahead = experts->speculation(cache::Phase::prefill);
     s.decode_ahead = experts->speculation(cache::Phase::decode);
-    s.steady_hit_rate = hit_rate(experts->steady_counts());
+    s.steady_hit_rate = experts->steady_counts().hit_rate();
     for (int layer = 0; layer < experts->layers(); ++layer) {
       s.layers.push_back(experts->counts(layer, cache::Phase::decode));
     }
@@ -192,177 +176,6 @@ RunStatistics collect_statistics(Model& model, const GenerateResult& generation,
     s.schedule_bound = schedule_bound(s, model, log, first_counted);
   }
   return s;
-}
-
-std::string regret_text(const cache::Regret& regret) {
-  if (!regret.belady_hit_rate) return "";
-  return fmt::format("best possible at this size {:.1f} % hits; half the slots {:.1f} %, twice {:.1f} %",
-                     100 * *regret.belady_hit_rate, 100 * *regret.half_slots_hit_rate,
-                     100 * *regret.double_slots_hit_rate);
-}
-
-std::string mapped_text(const RunStatistics& s) {
-  std::string text = "from the mapping (page cache)";
-  if (s.device_bytes) text += fmt::format("; {} fetched from disk in all", format_bytes(*s.device_bytes));
-  return text;
-}
-
-std::string statistics_text(const RunStatistics& s) {
-  std::string text = fmt::format("prefill {:6} tok {:7.1f} tok/s", s.generation.prompt_tokens, s.prefill_speed());
-  if (s.prefill_lookups.lookups > 0)
-    text += fmt::format("   read {}", format_bytes(s.bytes_read(cache::Phase::prefill)));
-  text += fmt::format("\ndecode  {:6} tok {:7.1f} tok/s", s.generation.decode_steps, s.decode_speed());
-  const cache::LookupCounts& decode = s.decode_lookups;
-  if (decode.lookups > 0) {
-    text += fmt::format("   hit {} % (miss: cold {}, capacity {})", percent(decode.hits, decode.lookups),
-                        percent(decode.misses_cold, decode.lookups), percent(decode.misses_capacity, decode.lookups));
-    if (s.generation.decode_steps > 0) {
-      text += fmt::format("   read {}/tok", format_bytes(s.bytes_read(cache::Phase::decode) /
-                                                         static_cast<std::uint64_t>(s.generation.decode_steps)));
-    }
-    if (decode.bytes_read > 0 && s.decode_stall_seconds > 0) {
-      text += fmt::format(", waited {:.0f} % of the time",
-                          100 * s.decode_stall_seconds / std::max(s.generation.decode_seconds, s.decode_stall_seconds));
-      if (s.decode_bursts.seconds > 0) {
-        text += fmt::format(", reading at {}",
-                            format_rate(static_cast<double>(s.decode_bursts.bytes) / s.decode_bursts.seconds));
-      }
-    }
-  }
-  text += '\n';
-  if (s.decode_ahead.reads > 0) {
-    text +=
-        fmt::format("ahead   {:6} experts read before the router asked, {} % of them needed: {:.0f} % of the misses\n",
-                    s.decode_ahead.reads, percent(s.decode_ahead.used, s.decode_ahead.reads),
-                    100 * s.lookahead_recall().value_or(0));
-  }
-  if (const std::optional<Bound> bound = s.bound()) {
-    const std::optional<double> disk = s.disk_bound();
-    const std::optional<double> memory = s.memory_bound();
-    text += "bound   ";
-    if (disk) text += fmt::format("disk {:.1f} tok/s at {}", *disk, format_rate(s.rates.disk));
-    if (disk && memory) text += ", ";
-    if (memory) text += fmt::format("memory {:.1f} tok/s at {}", *memory, format_rate(s.rates.memory));
-    if (s.decode_speed() > 0) {
-      text +=
-          fmt::format(": {:.0f} % of what this {} allows", 100 * s.decode_speed() / bound->tok_per_s, bound->resource);
-    }
-    if (s.rates.age_seconds) text += fmt::format(" ({}; --probe measures again)", age_text(s.rates));
-    text += '\n';
-  }
-  if (s.schedule_bound) {
-    text += fmt::format("schedule {:.1f} tok/s: {:.0f} % of what the order of the layers allows\n", *s.schedule_bound,
-                        100 * s.decode_speed() / *s.schedule_bound);
-  }
-  if (const std::string regret = regret_text(s.regret); !regret.empty()) text += fmt::format("regret  {}\n", regret);
-  text +=
-      fmt::format("memory  {} peak: dense {}, slots {}, KV {} at full context", format_bytes(s.rss_peak_bytes),
-                  format_bytes(s.model.dense_bytes), format_bytes(s.model.slot_bytes), format_bytes(s.model.kv_bytes));
-  if (s.model.moe_layers > 0 && !s.model.mapped) {
-    text += fmt::format("; {} of {} experts per layer in slots ({})", s.model.slots_per_layer, s.model.experts,
-                        s.model.slots_origin);
-  }
-  text += huge_pages_text(s);
-  if (s.model.warm_start.slots > 0) {
-    text += fmt::format("\nwarm    {} slots filled during load, {} read", s.model.warm_start.slots,
-                        format_bytes(s.model.warm_start.bytes));
-  }
-  if (s.slots_retired > 0) {
-    text += fmt::format("\nshort   memory was: {} slots given back, {} of them taken again", s.slots_retired,
-                        s.slots_restored);
-  }
-  if (s.model.mapped) {
-    text += fmt::format("\nexperts {}\nio      mmap; dense weights in {} reads", mapped_text(s), s.io.reads);
-  } else {
-    text += fmt::format("\nio      {}{}, {} reads", s.io_choice.engine, s.io_choice.direct ? ", direct" : ", buffered",
-                        s.io.reads);
-  }
-  if (!s.io_choice.reason.empty()) text += fmt::format(" ({})", s.io_choice.reason);
-  return text + '\n';
-}
-
-std::string statistics_json(const RunStatistics& s) {
-  const auto counted = [&](auto value) { return s.model.mapped ? ordered_json(nullptr) : ordered_json(value); };
-  ordered_json j;
-  j["model"] = {{"type", s.model.model_type},         {"directory", s.model.directory.string()},
-                {"layers", s.model.layers},           {"hidden", s.model.hidden},
-                {"vocabulary", s.model.vocabulary},   {"context", s.model.context},
-                {"experts_per_token", s.model.top_k}, {"isa", s.model.isa},
-                {"threads", s.model.threads},         {"prefill_chunk", s.model.prefill_chunk}};
-  for (const SettingRecord& setting : s.settings) {
-    j["settings"][setting.name] = {{"value", setting.value}, {"origin", setting.origin}};
-  }
-  j["notices"] = s.model.notices;
-  j["load"] = {{"seconds", s.model.load_seconds},
-               {"slots_filled", s.model.warm_start.slots},
-               {"slots_filled_bytes", s.model.warm_start.bytes}};
-  j["finish_reason"] = reason_name(s.generation.reason);
-  j["prefill"] = {{"tokens", s.generation.prompt_tokens},
-                  {"seconds", s.generation.prefill_seconds},
-                  {"tok_per_s", s.prefill_speed()},
-                  {"bytes_read", counted(s.bytes_read(cache::Phase::prefill))},
-                  {"bytes_needed", counted(s.prefill_lookups.bytes_needed)},
-                  {"stall_seconds", counted(s.prefill_stall_seconds)},
-                  {"cache", counts_json(s.prefill_lookups, s.model.mapped)}};
-  j["decode"] = {{"tokens", s.generation.decode_steps},
-                 {"seconds", s.generation.decode_seconds},
-                 {"tok_per_s", s.decode_speed()},
-                 {"bytes_read", counted(s.bytes_read(cache::Phase::decode))},
-                 {"bytes_needed", counted(s.decode_lookups.bytes_needed)},
-                 {"stall_seconds", counted(s.decode_stall_seconds)}};
-  ordered_json per_layer = ordered_json::array();
-  for (const cache::LookupCounts& counts : s.layers) per_layer.push_back(counts_json(counts));
-  j["cache"] = {{"slots_per_layer", s.model.slots_per_layer},
-                {"slots_origin", s.model.slots_origin},
-                {"layers", s.model.moe_layers},
-                {"experts_per_layer", s.model.experts}};
-  j["cache"].update(counts_json(s.decode_lookups, s.model.mapped));
-  j["cache"]["steady_hit_rate"] = number(s.steady_hit_rate);
-  j["cache"]["speculative_reads"] = s.decode_ahead.reads;
-  j["cache"]["speculative_used"] = s.decode_ahead.used;
-  j["cache"]["speculative_recall"] = number(s.lookahead_recall());
-  j["cache"]["per_layer"] = per_layer;
-  const std::optional<double> burst_rate = ratio(static_cast<double>(s.decode_bursts.bytes), s.decode_bursts.seconds);
-  j["io"] = {{"engine", s.io_choice.engine},
-             {"direct", s.io_choice.direct},
-             {"reason", s.io_choice.reason},
-             {"reads", s.io.reads},
-             {"bytes", s.io.bytes},
-             {"short_reads", s.io.short_reads},
-             {"retries", s.io.retries},
-             {"device_bytes", s.device_bytes ? ordered_json(*s.device_bytes) : ordered_json(nullptr)},
-             {"queue_depth", s.io.max_in_flight},
-             {"bandwidth_bytes_per_s", number(burst_rate)},
-             {"probe_bandwidth_bytes_per_s", known(s.rates.disk)},
-             {"probe_latency_seconds", known(s.rates.disk_latency)},
-             {"probe_age_seconds", number(s.rates.age_seconds)}};
-  const std::optional<Bound> bound = s.bound();
-  j["bound"] = {{"disk_tok_per_s", number(s.disk_bound())},
-                {"memory_tok_per_s", number(s.memory_bound())},
-                {"max_tok_per_s", bound ? ordered_json(bound->tok_per_s) : ordered_json(nullptr)},
-                {"schedule_tok_per_s", number(s.schedule_bound)},
-                {"fraction", bound && s.decode_speed() > 0 ? ordered_json(s.decode_speed() / bound->tok_per_s)
-                                                           : ordered_json(nullptr)},
-                {"schedule_fraction", s.schedule_bound && s.decode_speed() > 0
-                                          ? ordered_json(s.decode_speed() / *s.schedule_bound)
-                                          : ordered_json(nullptr)},
-                {"binding", bound ? ordered_json(bound->resource) : ordered_json(nullptr)}};
-  j["regret"] = {{"belady_hit_rate", number(s.regret.belady_hit_rate)},
-                 {"half_slots_hit_rate", number(s.regret.half_slots_hit_rate)},
-                 {"double_slots_hit_rate", number(s.regret.double_slots_hit_rate)}};
-  j["memory"] = {{"dense_bytes", s.model.dense_bytes},
-                 {"slot_bytes", s.model.slot_bytes},
-                 {"staging_bytes", s.model.staging_bytes},
-                 {"kv_bytes", s.model.kv_bytes},
-                 {"scratch_bytes", s.model.scratch_bytes},
-                 {"budget_bytes", s.model.budget_bytes},
-                 {"rss_peak_bytes", s.rss_peak_bytes},
-                 {"huge_page_bytes", s.huge_page_bytes ? ordered_json(*s.huge_page_bytes) : ordered_json(nullptr)},
-                 {"major_faults", s.major_faults},
-                 {"slots_retired", s.slots_retired},
-                 {"slots_restored", s.slots_restored},
-                 {"memory_bandwidth_bytes_per_s", known(s.rates.memory)}};
-  return j.dump(1) + '\n';
 }
 
 }  // namespace sluice::model

@@ -20,7 +20,7 @@ namespace sluice::model {
 /// A speed limit and the resource that sets it.
 struct Bound {
   double tok_per_s = 0;
-  std::string_view resource;  // "disk" or "memory"
+  std::string_view resource;  // "disk", "memory" or, of prompts, "multiplication"
 };
 
 struct RunStatistics {
@@ -51,6 +51,12 @@ struct RunStatistics {
   std::optional<double> memory_bound() const;
   /// The tighter of the two.
   std::optional<Bound> bound() const;
+  /// The same for the prompt: what it read, what its chunks touched, and all that its tokens multiply but the scores of
+  /// attention.
+  std::optional<double> prefill_disk_bound() const;
+  std::optional<double> prefill_memory_bound() const;
+  std::optional<double> prefill_multiply_bound() const;
+  std::optional<Bound> prefill_bound() const;
   /// Expert bytes requested from the device in a phase: for what was missed, and for guesses that were wrong.
   std::uint64_t bytes_read(cache::Phase phase) const;
   /// Share of the decode misses that had been read ahead, in [0, 1]; none if nothing was missed.

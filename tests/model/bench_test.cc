@@ -50,6 +50,8 @@ TEST(Bench, MeasuresPrefillAndDecodeColdAndWarm) {
     }
     EXPECT_GT(s.rates.disk, 0);
     EXPECT_GT(s.rates.memory, 0);
+    EXPECT_EQ(s.rates.multiply > 0, prefill) << "only prompts need it";
+    EXPECT_EQ(s.prefill_multiply_bound().has_value(), prefill);
   }
   EXPECT_EQ(runs[0].cache, BenchCache::cold);
   EXPECT_EQ(runs[1].statistics.prefill_lookups.hits, 0U);  // cold

@@ -52,6 +52,13 @@ TEST(BenchTable, ShowsMediansAndSpreadsByPhaseAndCache) {
   EXPECT_THAT(table, HasSubstr("25 %"));        // waiting, and of the schedule bound
 }
 
+TEST(BenchTable, ShowsTheBoundOfAPrompt) {
+  BenchRun run = prefill_run(1);
+  run.statistics.model.prompt_weights = 1000;
+  run.statistics.rates.multiply = 125'000;
+  EXPECT_THAT(bench_table({{"", {run}}}, TableStyle::plain, false), HasSubstr("125.00 multiplication  80 %   -"));
+}
+
 TEST(BenchTable, NamesTheSettingsOfASweepInEveryStyle) {
   const std::vector<BenchSeries> series{{"cache-slots=8", {decode_run(1)}}, {"cache-slots=16", {decode_run(2)}}};
   EXPECT_THAT(bench_table(series, TableStyle::plain, true), HasSubstr("cache-slots=16  decode"));
