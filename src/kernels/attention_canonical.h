@@ -27,12 +27,12 @@ namespace {
 using Query = AttentionTile::Query;
 
 // What one thread needs for a tile, on its stack: 131 KiB, of which head_dim 128 touches a quarter.
-// Vectors are padded with zeros to a multiple of eight floats and lie as far apart.
-struct AttentionScratch {
+// Vectors are padded with zeros to a multiple of eight floats and lie as far apart, none across two cache lines.
+struct alignas(64) AttentionScratch {
   float q[kQueryTile * kMaxHeadDim];
   float block[kQueryTile * partial_floats(kMaxHeadDim)];
   float running[kQueryTile * partial_floats(kMaxHeadDim)];
-  float rows[kLanes * kMaxHeadDim];    // eight keys or values, as f32
+  float rows[kLanes * kMaxHeadDim];    // eight keys or values, as f32 (read_rows)
   float scores[kQueryTile][kKvBlock];  // then p
 };
 
@@ -65,10 +65,33 @@ inline uint64_t visible(const Query& query, int64_t block) {
 // Of the eight positions from `at` on.
 inline unsigned eight_bits(uint64_t bits, int at) { return static_cast<unsigned>(bits >> at) & 0xFFU; }
 
+// Eight consecutive rows of the cache, of floats.
+struct Rows {
+  const std::byte* at[kLanes];
+  DType type;
+};
+
+// Rows outside `bits` may not be stored yet: a row of `bits` stands in for each of them, and is never looked at. Rows
+// of floats that fill vectors are read where they lie: a conversion for every four queries fits in beside their
+// products, a pass of its own would not. Others are decoded into scratch [kLanes, padded(dim)].
+inline Rows read_rows(DType type, const std::byte* first, int64_t row_bytes, int dim, unsigned bits, float* scratch) {
+  Rows rows{{}, type};
+  const int substitute = __builtin_ctz(bits);
+  for (int j = 0; j < kLanes; ++j) rows.at[j] = first + ((bits >> j & 1U) != 0 ? j : substitute) * row_bytes;
+  if (type != DType::i8 && dim % kLanes == 0) return rows;
+  for (const std::byte*& row : rows.at) {
+    decode_row(type, row, dim, scratch);
+    row = reinterpret_cast<const std::byte*>(scratch);
+    scratch += padded(dim);
+  }
+  rows.type = DType::f32;
+  return rows;
+}
+
 // scores[j] = scale * dot(q, row j) for all eight rows and for `Queries` queries, q and scores of which lie `width`
 // and kKvBlock floats apart. Every row that is loaded meets all of them; their accumulators take eight registers.
-template <int Queries>
-inline void score_rows(const float* q, const float* rows, int width, float scale, float* scores) {
+template <int Queries, DType kType>
+inline void score_rows(const float* q, const Rows& rows, int width, float scale, float* scores) {
   constexpr int kRows = kLanes / Queries;  // of a pass
   F8 dot[Queries][kLanes];
   for (int first = 0; first < kLanes; first += kRows) {
@@ -77,10 +100,16 @@ inline void score_rows(const float* q, const float* rows, int width, float scale
       for (F8& lanes : of_query) lanes = splat(0.0F);
     }
     for (int i = 0; i < width; i += kLanes) {
+      F8 of_rows[kRows];
       for (int j = 0; j < kRows; ++j) {
-        F8 row = load(rows + (first + j) * width + i);
+        F8 row = load_cached<kType>(rows.at[first + j], i);
         keep(row);
-        for (int n = 0; n < Queries; ++n) sums[n][j] = fma(load(q + n * width + i), row, sums[n][j]);
+        of_rows[j] = row;
+      }
+      for (int n = 0; n < Queries; ++n) {
+        F8 query = load(q + n * width + i);
+        keep(query);
+        for (int j = 0; j < kRows; ++j) sums[n][j] = fma(query, of_rows[j], sums[n][j]);
       }
     }
     for (int n = 0; n < Queries; ++n) {
@@ -90,9 +119,8 @@ inline void score_rows(const float* q, const float* rows, int width, float scale
   for (int n = 0; n < Queries; ++n) store(scores + n * kKvBlock, mul(sum_each(dot[n]), splat(scale)));
 }
 
-// Turns the scores of the positions in `bits`, of which there are some, into p, those of all others into 0; gives m_b
-// and l_b.
-inline void exponentiate(float* scores, uint64_t bits, Partial block) {
+// m_b: the largest score of the positions in `bits`, of which there are some; those of all others become -infinity.
+inline float largest_score(float* scores, uint64_t bits) {
   F8 largest = splat(-kInfinity);
   for (int at = 0; at < kKvBlock; at += kLanes) {
     const unsigned seen = eight_bits(bits, at);
@@ -101,48 +129,61 @@ inline void exponentiate(float* scores, uint64_t bits, Partial block) {
     }
     largest = max(largest, load(scores + at));
   }
-  block.largest() = max_lane(largest);
-  const F8 shift = splat(block.largest());
+  return max_lane(largest);
+}
+
+// Turns the scores into p; gives l_b.
+inline float exponentiate(float* scores, uint64_t bits, float largest) {
+  const F8 shift = splat(largest);
   F8 sums = splat(0.0F);
+#pragma GCC unroll 1  // or the constants of exp do not stay in registers
   for (int at = 0; at < kKvBlock; at += kLanes) {
     if (eight_bits(bits, at) == 0) continue;  // would add zeros
     const F8 p = exp_lanes(sub(load(scores + at), shift));
     store(scores + at, p);
     sums = add(sums, p);
   }
-  block.weight() = sum(sums);
+  return sum(sums);
 }
 
 // sum += p[j] * row j for the rows j in `bits`, in that order, and for `Queries` queries, p and sum of which lie
-// kKvBlock and `stride` floats apart. What the other rows hold must not matter, NaN included, so they are left out and
-// not multiplied by zero. `Groups` registers per query hide the latency of fma.
-template <int Queries, int Groups>
-inline void add_weighted_groups(const float* p, const float* rows, unsigned bits, int width, float* sum, int stride) {
+// kKvBlock and `stride` floats apart; `Groups` vectors of each, from element i on. What the other rows hold must not
+// matter, NaN included, so they are left out and not multiplied by zero. Eight registers hide the latency of fma; gcc
+// keeps them in memory unless the loops over them are unrolled early, and the one around them is not.
+template <int Queries, int Groups, DType kType>
+inline void add_weighted_groups(const float* p, const Rows& rows, unsigned bits, int i, float* sum, int stride) {
   F8 sums[Queries][Groups];
+#pragma GCC unroll 8
   for (int n = 0; n < Queries; ++n) {
-    for (int g = 0; g < Groups; ++g) sums[n][g] = load(sum + n * stride + g * kLanes);
+#pragma GCC unroll 8
+    for (int g = 0; g < Groups; ++g) sums[n][g] = load(sum + n * stride + i + g * kLanes);
   }
+#pragma GCC unroll 1
   for (int j = 0; j < kLanes; ++j) {
     if ((bits >> j & 1U) == 0) continue;
+#pragma GCC unroll 8
     for (int g = 0; g < Groups; ++g) {
-      F8 row = load(rows + j * width + g * kLanes);
+      F8 row = load_cached<kType>(rows.at[j], i + g * kLanes);
       keep(row);
+#pragma GCC unroll 8
       for (int n = 0; n < Queries; ++n) sums[n][g] = fma(splat(p[n * kKvBlock + j]), row, sums[n][g]);
     }
   }
+#pragma GCC unroll 8
   for (int n = 0; n < Queries; ++n) {
-    for (int g = 0; g < Groups; ++g) store(sum + n * stride + g * kLanes, sums[n][g]);
+#pragma GCC unroll 8
+    for (int g = 0; g < Groups; ++g) store(sum + n * stride + i + g * kLanes, sums[n][g]);
   }
 }
 
-template <int Queries>
-inline void add_weighted_rows(const float* p, const float* rows, unsigned bits, int width, float* sum, int stride) {
+template <int Queries, DType kType>
+inline void add_weighted_rows(const float* p, const Rows& rows, unsigned bits, int width, float* sum, int stride) {
   constexpr int kGroups = 8 / Queries;
   int i = 0;
   for (; i + kGroups * kLanes <= width; i += kGroups * kLanes) {
-    add_weighted_groups<Queries, kGroups>(p, rows + i, bits, width, sum + i, stride);
+    add_weighted_groups<Queries, kGroups, kType>(p, rows, bits, i, sum, stride);
   }
-  for (; i < width; i += kLanes) add_weighted_groups<Queries, 1>(p, rows + i, bits, width, sum + i, stride);
+  for (; i < width; i += kLanes) add_weighted_groups<Queries, 1, kType>(p, rows, bits, i, sum, stride);
 }
 
 template <int N>
@@ -150,28 +191,58 @@ struct QueryCount {
   constexpr int operator()() const { return N; }
 };
 
-// Calls use(i, n) for every query i that sees any of the eight positions from `at` on, alone, or for two neighbours at
-// once if they see the same of them; n() is how many.
+// Calls use(i, n) for every query i that sees any of the eight positions from `at` on: alone, or for four or two
+// neighbours at once if they see the same of them; n() is how many.
 template <typename Use>
 inline void for_queries(const AttentionTile& tile, const uint64_t* bits, int at, Use use) {
-  for (int i = 0; i < tile.count; ++i) {
+  for (int i = 0; i < tile.count;) {
     const unsigned mine = eight_bits(bits[i], at);
-    if (mine == 0) continue;
-    if (i + 1 < tile.count && eight_bits(bits[i + 1], at) == mine) {
-      use(i++, QueryCount<2>());
+    int alike = 1;
+    while (alike < 4 && i + alike < tile.count && eight_bits(bits[i + alike], at) == mine) ++alike;
+    if (mine == 0) {
+      i += alike;
+    } else if (alike == 4) {
+      use(i, QueryCount<4>());
+      i += 4;
+    } else if (alike >= 2) {
+      use(i, QueryCount<2>());
+      i += 2;
     } else {
       use(i, QueryCount<1>());
+      i += 1;
     }
   }
 }
 
-// Eight consecutive rows of the cache as f32, `width` apart. Rows outside `bits` may not be stored yet: a row of
-// `bits` stands in for each of them, and is never looked at.
-inline void decode_rows(const AttentionTile& tile, const std::byte* first, int dim, unsigned bits, float* rows) {
-  const int substitute = __builtin_ctz(bits);
-  for (int j = 0; j < kLanes; ++j) {
-    const int row = (bits >> j & 1U) != 0 ? j : substitute;
-    decode_row(tile.type, first + row * tile.row_bytes, dim, rows + j * padded(dim));
+// The keys or the values of a block: rows of `dim` elements, of which queries see those in `bits`. If they see none,
+// there may be no block.
+struct BlockRows {
+  const std::byte* block;
+  int64_t offset;
+  int dim;
+  uint64_t bits;
+};
+
+// Into the second cache, since it is the rows in use and the queries that the first one should hold.
+inline void prefetch_rows(const AttentionTile& tile, const BlockRows& of, int at) {
+  for (int j = at; j < at + kLanes; ++j) {
+    if ((of.bits >> j & 1U) == 0) continue;
+    const std::byte* row = of.block + of.offset + j * tile.row_bytes;
+    for (int64_t line = 0; line < tile.row_bytes; line += 64) __builtin_prefetch(row + line, 0, 2);
+  }
+}
+
+// Calls use(at, rows, type) for every eight positions of which a query sees any. Meanwhile `ahead`, which is read after
+// that, is fetched.
+template <typename Use>
+inline void for_rows(const AttentionTile& tile, const BlockRows& of, const BlockRows& ahead, float* scratch, Use use) {
+  for (int at = 0; at < kKvBlock; at += kLanes) {
+    prefetch_rows(tile, ahead, at);
+    const unsigned seen = eight_bits(of.bits, at);
+    if (seen == 0) continue;
+    const std::byte* first = of.block + of.offset + at * tile.row_bytes;
+    const Rows rows = read_rows(tile.type, first, tile.row_bytes, of.dim, seen, scratch);
+    with_float_type(rows.type, [&](auto type) { use(at, rows, type); });
   }
 }
 
@@ -185,37 +256,39 @@ inline void load_queries(const AttentionTile& tile, AttentionScratch& s) {
 // One block, for all queries of the tile that see any of it; partials [tile.count].
 inline void compute_block(const AttentionTile& tile, int64_t index, AttentionScratch& s, float* partials) {
   const int key_width = padded(tile.key_dim);
-  const std::byte* block = tile.blocks[index];
   uint64_t bits[kQueryTile];
   uint64_t any = 0;
-  for (int i = 0; i < tile.count; ++i) any |= bits[i] = visible(tile.queries[i], index);
+  uint64_t any_next = 0;
+  for (int i = 0; i < tile.count; ++i) {
+    any |= bits[i] = visible(tile.queries[i], index);
+    any_next |= visible(tile.queries[i], index + 1);
+  }
+  const BlockRows keys{tile.blocks[index], tile.key_offset, tile.key_dim, any};
+  const BlockRows values{keys.block, tile.value_offset, tile.value_dim, any};
+  const BlockRows next{any_next != 0 ? tile.blocks[index + 1] : nullptr, tile.key_offset, tile.key_dim, any_next};
 
-  for (int at = 0; at < kKvBlock; at += kLanes) {
-    const unsigned seen = eight_bits(any, at);
-    if (seen == 0) continue;
-    decode_rows(tile, block + tile.key_offset + at * tile.row_bytes, tile.key_dim, seen, s.rows);
-    const auto score = [&](int i, auto queries) {
-      score_rows<queries()>(s.q + i * key_width, s.rows, key_width, tile.scale, s.scores[i] + at);
-    };
-    for_queries(tile, bits, at, score);
+  for_rows(tile, keys, values, s.rows, [&](int at, const Rows& rows, auto type) {
+    for_queries(tile, bits, at, [&](int i, auto queries) {
+      score_rows<queries(), type()>(s.q + i * key_width, rows, key_width, tile.scale, s.scores[i] + at);
+    });
+  });
+  // Apart from the exponentials, so that those of one query do not wait for the largest score of the next.
+  for (int i = 0; i < tile.count; ++i) {
+    if (bits[i] != 0) partial(partials, tile, i).largest() = largest_score(s.scores[i], bits[i]);
   }
   for (int i = 0; i < tile.count; ++i) {
     if (bits[i] == 0) continue;
     const Partial result = partial(partials, tile, i);
-    exponentiate(s.scores[i], bits[i], result);
+    result.weight() = exponentiate(s.scores[i], bits[i], result.largest());
     for (int j = 0; j < result.width; j += kLanes) store(result.sum + j, splat(0.0F));
   }
-  for (int at = 0; at < kKvBlock; at += kLanes) {
-    const unsigned seen = eight_bits(any, at);
-    if (seen == 0) continue;
-    decode_rows(tile, block + tile.value_offset + at * tile.row_bytes, tile.value_dim, seen, s.rows);
-    const auto add_values = [&](int i, auto queries) {
+  for_rows(tile, values, next, s.rows, [&](int at, const Rows& rows, auto type) {
+    for_queries(tile, bits, at, [&](int i, auto queries) {
       const Partial sums = partial(partials, tile, i);
-      add_weighted_rows<queries()>(s.scores[i] + at, s.rows, eight_bits(bits[i], at), sums.width, sums.sum,
-                                   sums.width + kLanes);
-    };
-    for_queries(tile, bits, at, add_values);
-  }
+      add_weighted_rows<queries(), type()>(s.scores[i] + at, rows, eight_bits(bits[i], at), sums.width, sums.sum,
+                                           sums.width + kLanes);
+    });
+  });
 }
 
 inline void merge_partial(Partial block, Partial running) {
@@ -264,7 +337,6 @@ void attention_end(const AttentionTile& tile, const float* running) {
   }
 }
 
-// Each tile of eight keys or values is converted to f32 once and used by all queries.
 void attention_tile(const AttentionTile& tile) {
   AttentionScratch s;
   load_queries(tile, s);

@@ -57,13 +57,34 @@ void encode_row(DType type, const float* x, int n, std::byte* y) {
   __builtin_memcpy(out + i, last, static_cast<size_t>(n - i) * sizeof(uint16_t));
 }
 
-// The reverse: n elements of `type` to f32, followed by zeros up to a multiple of eight.
-void decode_row(DType type, const std::byte* x, int n, float* y) {
-  if (type == DType::f32) {
-    const auto* in = reinterpret_cast<const float*>(x);
-    for (int i = 0; i < n; i += kLanes) store(y + i, load_bounded(in, n, i));
-    return;
+template <DType kType>
+struct CacheType {
+  constexpr DType operator()() const { return kType; }
+};
+
+// Calls use(CacheType) for a cache of floats.
+template <typename Use>
+inline void with_float_type(DType type, Use use) {
+  switch (type) {
+    case DType::f16:
+      return use(CacheType<DType::f16>());
+    case DType::bf16:
+      return use(CacheType<DType::bf16>());
+    default:
+      return use(CacheType<DType::f32>());
   }
+}
+
+// Elements i..i + 7 of a row of floats.
+template <DType kType>
+inline F8 load_cached(const std::byte* row, int i) {
+  if constexpr (kType == DType::f32) return load(reinterpret_cast<const float*>(row) + i);
+  if constexpr (kType == DType::f16) return load_f16(reinterpret_cast<const uint16_t*>(row) + i);
+  if constexpr (kType == DType::bf16) return load_bf16(reinterpret_cast<const uint16_t*>(row) + i);
+}
+
+// The reverse of encode_row: n elements of `type` to f32, followed by zeros up to a multiple of eight.
+void decode_row(DType type, const std::byte* x, int n, float* y) {
   if (type == DType::i8) {
     const auto* groups = reinterpret_cast<const Q8Group*>(x);
     for (int i = 0; i < n; i += kLanes) {
@@ -72,14 +93,15 @@ void decode_row(DType type, const std::byte* x, int n, float* y) {
     }
     return;
   }
-  const auto decode = [type](const uint16_t* from) { return type == DType::f16 ? load_f16(from) : load_bf16(from); };
-  const auto* in = reinterpret_cast<const uint16_t*>(x);
-  int i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(y + i, decode(in + i));
-  if (i == n) return;
-  uint16_t last[kLanes] = {};
-  __builtin_memcpy(last, in + i, static_cast<size_t>(n - i) * sizeof(uint16_t));
-  store(y + i, decode(last));
+  with_float_type(type, [=](auto cached) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, load_cached<cached()>(x, i));
+    if (i == n) return;
+    constexpr int kSize = cached() == DType::f32 ? sizeof(float) : sizeof(uint16_t);
+    std::byte last[kLanes * kSize] = {};
+    __builtin_memcpy(last, x + i * kSize, static_cast<size_t>((n - i) * kSize));
+    store(y + i, load_cached<cached()>(last, 0));
+  });
 }
 
 }  // namespace

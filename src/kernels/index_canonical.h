@@ -17,10 +17,12 @@ void index_block(const IndexBlock& block) {
   float dots[kTogether * kKvBlock];  // score_rows writes to every kKvBlock-th eight
   const int width = padded(block.head_dim);
   for (int at = 0; at < block.count; at += kLanes) {
+    Rows rows{{}, DType::f32};
     for (int j = 0; j < kLanes; ++j) {
       // Keys beyond the last position may not be stored yet; the last one stands in for them.
       const int row = at + j < block.count ? at + j : block.count - 1;
       decode_row(block.type, block.keys + row * block.row_bytes, block.head_dim, keys + j * width);
+      rows.at[j] = reinterpret_cast<const std::byte*>(keys + j * width);
     }
     F8 scores = splat(0.0F);
     const auto add_heads = [&](int first, int count) {
@@ -31,11 +33,11 @@ void index_block(const IndexBlock& block) {
     };
     int head = 0;
     for (; head + kTogether <= block.heads; head += kTogether) {
-      score_rows<kTogether>(block.q + head * width, keys, width, 1.0F, dots);
+      score_rows<kTogether, DType::f32>(block.q + head * width, rows, width, 1.0F, dots);
       add_heads(head, kTogether);
     }
     for (; head < block.heads; ++head) {
-      score_rows<1>(block.q + head * width, keys, width, 1.0F, dots);
+      score_rows<1, DType::f32>(block.q + head * width, rows, width, 1.0F, dots);
       add_heads(head, 1);
     }
     store(block.scores + at, scores);

@@ -13,8 +13,8 @@
 
 namespace sluice::kernels {
 
-/// Query vectors that share one pass over the keys and values of a kv head. 16 of them with their accumulators, one
-/// tile of converted keys and the scores stay within 32 KiB of L1 at the usual head_dim of 128.
+/// Query vectors that share one pass over the keys and values of a kv head. 16 of them with their accumulators, eight
+/// keys and the scores stay within 32 KiB of L1 at the usual head_dim of 128.
 inline constexpr int kQueryTile = 16;
 
 /// Elements of an 8-bit cache row that share one scale.

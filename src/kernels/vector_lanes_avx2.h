@@ -57,13 +57,12 @@ inline float max_lane(F8 a) {
 // The tree of sum() on eight registers at once; each step halves their number. The low 128 bits of a register hold
 // partial sums of its first operand, the high ones of its second.
 inline F8 sum_each(const F8 (&a)[kLanes]) {
-  const auto halves = [](F8 x, F8 y) {  // x: lanes j + (j + 4) of x, then of y
-    return _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31));
+  const auto halves = [](F8 x, F8 y) {  // lanes j + (j + 4) of x, then of y
+    return _mm256_add_ps(_mm256_blend_ps(x, y, 0xF0), _mm256_permute2f128_ps(x, y, 0x21));
   };
   const auto quarters = [](F8 x, F8 y) {  // per 128 bits: lanes j + (j + 2) of x, then of y
-    const __m256d low = _mm256_unpacklo_pd(_mm256_castps_pd(x), _mm256_castps_pd(y));
-    const __m256d high = _mm256_unpackhi_pd(_mm256_castps_pd(x), _mm256_castps_pd(y));
-    return _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+    const __m256d crossed = _mm256_shuffle_pd(_mm256_castps_pd(x), _mm256_castps_pd(y), 0x5);
+    return _mm256_add_ps(_mm256_blend_ps(x, y, 0xCC), _mm256_castpd_ps(crossed));
   };
   const F8 left = quarters(halves(a[0], a[4]), halves(a[1], a[5]));   // 0 0 1 1 | 4 4 5 5
   const F8 right = quarters(halves(a[2], a[6]), halves(a[3], a[7]));  // 2 2 3 3 | 6 6 7 7
