@@ -1,6 +1,6 @@
 // AVX2: what surrounds the integer products of a group: activations by chunks of weights, horizontal sums, and the
 // canonical step in f32. The eight rows of a block are the eight lanes of every float vector. Included by
-// matmul_avx2_int16.cc and matmul_avx512_int16.cc only.
+// matmul_avx2_int16.cc, matmul_avx2_tile.h and matmul_avx512_int16.cc only.
 #pragma once
 
 #include "kernels/matmul_avx2.h"

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
+#include <random>
 #include <vector>
 
 #include "kernels/vector.h"
@@ -74,6 +76,18 @@ TEST(Argmax, NeverChoosesNanUnlessAllAre) {
   EXPECT_EQ(argmax(std::vector<float>{kNan, -kInfinity, kNan}), 1);
   EXPECT_EQ(argmax(std::vector<float>{2, kNan, 1}), 0);
   EXPECT_EQ(argmax(std::vector<float>{kNan, kNan}), 0);
+}
+
+TEST(Argmax, IsTheFirstOfTopKForAnyLength) {
+  std::mt19937 random(1);
+  const float some[] = {kNan, -kInfinity, -1, 0, -0.0F, 2, 3};
+  for (std::size_t size = 1; size <= 40; ++size) {
+    for (int draw = 0; draw < 50; ++draw) {
+      std::vector<float> values(size);
+      for (float& value : values) value = some[random() % std::size(some)];
+      EXPECT_EQ(argmax(values), top(values, TieRule::lower_index, 1)[0]) << size << " values, draw " << draw;
+    }
+  }
 }
 
 }  // namespace
