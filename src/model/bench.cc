@@ -92,9 +92,7 @@ class Bench {
     BenchRun run{phase, cache, {}, {}, {}};
     if (draw_routes_) draw_routes_(rows);
     const auto measured_rates = [&] {
-      Rates rates = measure_rates(*model_);
-      if (phase == cache::Phase::prefill) rates.multiply = measure_multiply(model_->plan(), model_->context());
-      return rates;
+      return phase == cache::Phase::prefill ? measure_prompt_rates(*model_) : measure_rates(*model_);
     };
     const Rates before = measured_rates();
     recorder_.history().count_from_here();

@@ -28,12 +28,22 @@ Rates rates_of(stream::DriveProbe drive, double memory) {
           .age_seconds = {}};
 }
 
+double measure_multiply(const ModelPlan& plan, const kernels::Context& context) {
+  return plan.experts.empty() ? 0 : probe_multiply(plan.experts.front(), context);
+}
+
 }  // namespace
 
 Rates measure_rates(Model& model) {
   stream::DriveProbe drive = model.probe_drive();
   const double memory = probe_memory(model.resident_weights(), model.context().team);
   return rates_of(std::move(drive), memory);
+}
+
+Rates measure_prompt_rates(Model& model) {
+  Rates rates = measure_rates(model);
+  rates.multiply = measure_multiply(model.plan(), model.context());
+  return rates;
 }
 
 Rates measure_rates(const ModelPlan& plan, stream::Reader& reader, const kernels::Context& context) {
@@ -45,10 +55,6 @@ Rates measure_rates(const ModelPlan& plan, stream::Reader& reader, const kernels
   Rates rates = rates_of(std::move(drive), probe_memory(memory.bytes(), context.team));
   rates.multiply = measure_multiply(plan, context);
   return rates;
-}
-
-double measure_multiply(const ModelPlan& plan, const kernels::Context& context) {
-  return plan.experts.empty() ? 0 : probe_multiply(plan.experts.front(), context);
 }
 
 std::string age_text(const Rates& rates) {

@@ -28,12 +28,11 @@ using RatesSource = std::function<Rates()>;
 /// dense weights with its threads: 0.6 seconds as a rule. Multiplication is left unknown: only prompts need it.
 /// Not during a forward().
 Rates measure_rates(Model& model);
-/// The same before a model is loaded, and multiplication: memory is probed over as much of it as weights and slots will
+/// The same, and multiplication by the model's first experts (multiply_probe.h); 0 if it has none.
+Rates measure_prompt_rates(Model& model);
+/// All of them before a model is loaded: memory is probed over as much of it as weights and slots will
 /// take, at most 256 MiB or a quarter of what is available. `reader` has the checkpoint's files, in order.
 Rates measure_rates(const ModelPlan& plan, stream::Reader& reader, const kernels::Context& context);
-
-/// Rates::multiply by the model's first experts (multiply_probe.h); 0 if it has none.
-double measure_multiply(const ModelPlan& plan, const kernels::Context& context);
 
 /// "measured 3 hours ago"; empty if they were measured now.
 std::string age_text(const Rates& rates);

@@ -186,8 +186,7 @@ Rates cached_rates(Model& model, const RatesCache& cache, bool refresh) {
   if (!refresh) {
     if (std::optional<Rates> rates = cache.find(key)) return *std::move(rates);
   }
-  Rates rates = measure_rates(model);
-  rates.multiply = measure_multiply(model.plan(), model.context());
+  Rates rates = measure_prompt_rates(model);
   cache.store(key, rates);
   return rates;
 }

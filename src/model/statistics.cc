@@ -21,6 +21,11 @@ std::optional<double> ratio(double part, double whole) {
   return whole > 0 ? std::optional(part / whole) : std::nullopt;
 }
 
+/// What `rate` per second allows if so many tokens take `amount`; none if any of them is unknown or nothing.
+std::optional<double> limit(double rate, int tokens, double amount) {
+  return rate > 0 && tokens > 0 ? ratio(rate * tokens, amount) : std::nullopt;
+}
+
 struct Limit {
   std::optional<double> tok_per_s;  // none if unknown
   std::string_view resource;
@@ -75,14 +80,11 @@ void subtract(const RunStatistics& since, RunStatistics& s) {
 }  // namespace
 
 std::optional<double> RunStatistics::disk_bound() const {
-  if (rates.disk <= 0 || generation.decode_steps == 0 || decode_lookups.bytes_read == 0) return std::nullopt;
-  return rates.disk * generation.decode_steps / static_cast<double>(decode_lookups.bytes_read);
+  return limit(rates.disk, generation.decode_steps, static_cast<double>(decode_lookups.bytes_read));
 }
 
 std::optional<double> RunStatistics::memory_bound() const {
-  const std::uint64_t touched = model.token_dense_bytes + model.token_expert_bytes;
-  if (rates.memory <= 0 || touched == 0) return std::nullopt;
-  return rates.memory / static_cast<double>(touched);
+  return limit(rates.memory, 1, static_cast<double>(model.token_dense_bytes + model.token_expert_bytes));
 }
 
 std::optional<Bound> RunStatistics::bound() const {
@@ -90,12 +92,10 @@ std::optional<Bound> RunStatistics::bound() const {
 }
 
 std::optional<double> RunStatistics::prefill_disk_bound() const {
-  if (rates.disk <= 0 || prefill_lookups.bytes_read == 0) return std::nullopt;
-  return ratio(rates.disk * generation.prompt_tokens, static_cast<double>(prefill_lookups.bytes_read));
+  return limit(rates.disk, generation.prompt_tokens, static_cast<double>(prefill_lookups.bytes_read));
 }
 
 std::optional<double> RunStatistics::prefill_memory_bound() const {
-  if (rates.memory <= 0 || generation.prompt_tokens == 0) return std::nullopt;
   const double chunks = std::ceil(static_cast<double>(generation.prompt_tokens) / std::max(1, model.prefill_chunk));
   const auto head = static_cast<double>(model.head_bytes);
   double touched = head + chunks * (static_cast<double>(model.token_dense_bytes) - head);
@@ -103,12 +103,11 @@ std::optional<double> RunStatistics::prefill_memory_bound() const {
     const double expert_bytes = static_cast<double>(model.token_expert_bytes) / experts_of_token;
     touched += static_cast<double>(prefill_lookups.lookups) * expert_bytes;
   }
-  return ratio(rates.memory * generation.prompt_tokens, touched);
+  return limit(rates.memory, generation.prompt_tokens, touched);
 }
 
 std::optional<double> RunStatistics::prefill_multiply_bound() const {
-  if (rates.multiply <= 0) return std::nullopt;
-  return ratio(rates.multiply, static_cast<double>(model.prompt_weights));
+  return limit(rates.multiply, 1, static_cast<double>(model.prompt_weights));
 }
 
 std::optional<Bound> RunStatistics::prefill_bound() const {

@@ -34,11 +34,15 @@ ordered_json counts_json(const cache::LookupCounts& counts, bool mapped = false)
           {"hit_rate", number(counts.hit_rate())}};
 }
 
+std::optional<double> fraction(double speed, std::optional<double> bound) {
+  return speed > 0 && bound ? std::optional(speed / *bound) : std::nullopt;
+}
+
 /// The tightest of some bounds, and how close `speed` came to it.
 ordered_json bound_json(const std::optional<Bound>& bound, double speed) {
   if (!bound) return {{"max_tok_per_s", nullptr}, {"fraction", nullptr}, {"binding", nullptr}};
   return {{"max_tok_per_s", bound->tok_per_s},
-          {"fraction", speed > 0 ? ordered_json(speed / bound->tok_per_s) : ordered_json(nullptr)},
+          {"fraction", number(fraction(speed, bound->tok_per_s))},
           {"binding", bound->resource}};
 }
 
@@ -224,9 +228,7 @@ std::string statistics_json(const RunStatistics& s) {
   j["bound"] = {{"disk_tok_per_s", number(s.disk_bound())},
                 {"memory_tok_per_s", number(s.memory_bound())},
                 {"schedule_tok_per_s", number(s.schedule_bound)},
-                {"schedule_fraction", s.schedule_bound && s.decode_speed() > 0
-                                          ? ordered_json(s.decode_speed() / *s.schedule_bound)
-                                          : ordered_json(nullptr)}};
+                {"schedule_fraction", number(fraction(s.decode_speed(), s.schedule_bound))}};
   j["bound"].update(bound_json(s.bound(), s.decode_speed()));
   j["regret"] = {{"belady_hit_rate", number(s.regret.belady_hit_rate)},
                  {"half_slots_hit_rate", number(s.regret.half_slots_hit_rate)},
